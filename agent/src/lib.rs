@@ -1,0 +1,1 @@
+//! The process next to the workload: read, batch, queue, send.

@@ -1,0 +1,1 @@
+//! Append-only segment log: the agent's queue and the collector's spool.

@@ -1,0 +1,1 @@
+//! Log store: recent lines and their search.

@@ -1,0 +1,1 @@
+//! Cap'n Proto RPC over QUIC: endpoint, workers, admission, login, sessions.

@@ -1,0 +1,17 @@
+//! Plain data that every crate shares: labels, samples, log records, time, and
+//! the identity and fate of batches.
+//!
+//! This crate does no I/O, reads no clock and knows no wire format. Start with
+//! [`Labels`] for metrics, [`LogRecord`] for logs and [`BatchId`] for delivery.
+
+mod batch;
+mod labels;
+mod log;
+mod sample;
+mod time;
+
+pub use batch::{BatchId, Incarnation, Loss, LossReason, Resume, Stream, UnknownStream};
+pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME};
+pub use log::LogRecord;
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use time::{TimeRange, Timestamp};

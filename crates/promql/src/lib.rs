@@ -1,0 +1,1 @@
+//! PromQL: language, plan, evaluation.

@@ -1,0 +1,1 @@
+//! Metrics store: the head, and later blocks.

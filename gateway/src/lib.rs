@@ -1,0 +1,1 @@
+//! The process clients talk to: HTTP in, RPC out.
