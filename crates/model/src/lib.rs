@@ -7,11 +7,13 @@
 mod batch;
 mod labels;
 mod log;
+mod matcher;
 mod sample;
 mod time;
 
 pub use batch::{BatchId, Incarnation, Loss, LossReason, Resume, Stream, UnknownStream};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME};
 pub use log::LogRecord;
+pub use matcher::{MatchOp, Matcher};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use time::{TimeRange, Timestamp};

@@ -1,0 +1,32 @@
+//! Writes the Rust of every `schema/*.capnp` to a folder, by default
+//! `schema/src/generated`. Run it through `scripts/regen-schema.sh`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+const FILES: [&str; 5] = ["batch", "mesh", "query", "queue", "spool"];
+
+fn main() -> anyhow::Result<()> {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("codegen lives in schema/")?;
+    let output = match std::env::args_os().nth(1) {
+        Some(folder) => PathBuf::from(folder),
+        None => schema.join("src/generated"),
+    };
+    std::fs::create_dir_all(&output).with_context(|| format!("create {}", output.display()))?;
+    let mut command = capnpc::CompilerCommand::new();
+    command
+        .src_prefix(schema)
+        .output_path(&output)
+        .default_parent_module(vec!["generated".to_owned()]);
+    for file in FILES {
+        command.file(schema.join(format!("{file}.capnp")));
+    }
+    if let Err(error) = command.run() {
+        bail!("capnp failed: {error}; is the `capnp` tool installed (Debian: capnproto)?");
+    }
+    for file in FILES {
+        println!("{}", output.join(format!("{file}_capnp.rs")).display());
+    }
+    Ok(())
+}

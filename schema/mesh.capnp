@@ -1,0 +1,183 @@
+@0xd3a1c0f4e5b60104;
+# Sessions: login, tickets, delivery, inspection. No method asks who calls;
+# holding the capability is the permission.
+
+using Batch = import "batch.capnp";
+using Query = import "query.capnp";
+
+interface Gate {
+  # Bootstrap of the control stream. It can do one thing.
+  login @0 (credential :Credential, peer :PeerFacts) -> (grant :Grant);
+  # Room: enroll.
+}
+
+interface Attach {
+  # Bootstrap of every other stream of the connection. A ticket works once,
+  # within ten seconds, on the connection that it was issued to.
+  attach @0 (ticket :Data) -> (attached :Attached);
+}
+
+struct Attached {
+  union {
+    sink @0 :BatchSink;
+    users @1 :UserGate;
+  }
+}
+
+struct Credential {
+  union {
+    bearer @0 :Text;
+    # Room: enrolment token, client certificate, peer credentials of a unix socket.
+    none @1 :Void;
+  }
+}
+
+struct PeerFacts {
+  product @0 :Text;                # "lm-agent"
+  version @1 :Text;
+  hostname @2 :Text;
+  clusterId @3 :Data;              # pinned by the peer; empty when it has none yet
+  batchVersions @4 :List(UInt16);
+  incarnations @5 :List(StreamIncarnation); # what the queue still holds
+}
+
+struct StreamIncarnation {
+  stream @0 :Batch.Stream;
+  incarnation @1 :Batch.Incarnation;
+}
+
+struct Grant {
+  sessionId @0 :UInt64;
+  clusterId @1 :Data;
+  identity @2 :Text;               # of the credential: the agent's or operator's name
+  expiresUnixMs @3 :Int64;         # 0: does not expire
+  acceptedBatchVersions @4 :List(UInt16);
+  resume @5 :List(Resume);
+  limits @6 :Limits;
+  union {
+    agent @7 :AgentSession;
+    gateway @8 :GatewaySession;
+    operator @9 :Operator;
+    none @10 :Void;
+    # Room: relay.
+  }
+}
+
+struct Limits {
+  batchBytesMax @0 :UInt32;        # encoded
+  batchRawBytesMax @1 :UInt32;
+  callsInFlightMax @2 :UInt16;     # pushes on the bulk stream
+  logLineBytesMax @3 :UInt32;
+  logsPerBatchMax @4 :UInt32;
+  seriesPerBatchMax @5 :UInt32;
+}
+
+struct Resume {
+  stream @0 :Batch.Stream;
+  incarnation @1 :Batch.Incarnation;
+  durableEnd @2 :UInt64;
+  landedEnd @3 :UInt64;
+}
+
+interface AgentSession {
+  heartbeat @0 (facts :AgentFacts) -> (directives :Directives);
+  bulkTicket @1 () -> (ticket :Data);
+}
+
+struct AgentFacts {
+  unixMs @0 :Int64;
+  queuePendingBytes @1 :UInt64;
+  queuePendingBatches @2 :UInt64;
+  queueCapacityBytes @3 :UInt64;
+  droppedItems @4 :UInt64;
+  uptimeMs @5 :UInt64;
+}
+
+struct Directives {
+  collectorUnixMs @0 :Int64;
+  # Room: configuration revision, credential rotation.
+}
+
+interface BatchSink {
+  # Bulk stream of an agent.
+  push @0 (batch :Batch.Batch) -> (receipt :Receipt);
+  define @1 (incarnation :Batch.Incarnation, dictionary :Batch.Dictionary) -> (outcome :DefineOutcome);
+}
+
+struct Receipt {
+  union {
+    durable @0 :Void;
+    duplicate @1 :Void;
+    rejected @2 :Text;             # never acceptable; a tombstone fills its place
+    needDictionary @3 :UInt32;     # define this epoch, then send the same bytes
+    unsupported @4 :UInt16;        # the newest version that is understood
+    retryAfterMs @5 :UInt32;
+    gap @6 :UInt64;                # the sequence that must come next
+    quarantined @7 :Void;          # of a fenced incarnation: kept apart, declared
+  }
+  durableEnd @8 :UInt64;           # of this stream and incarnation
+  landedEnd @9 :UInt64;
+  credit @10 :UInt16;              # pushes the peer may have in flight
+  droppedItems @11 :UInt64;        # stored without these: over a limit
+}
+
+struct DefineOutcome {
+  union {
+    durable @0 :Void;
+    rejected @1 :Text;
+    retryAfterMs @2 :UInt32;
+  }
+}
+
+interface GatewaySession {
+  heartbeat @0 (unixMs :Int64) -> (collectorUnixMs :Int64);
+  queryTicket @1 () -> (ticket :Data);
+}
+
+interface UserGate {
+  # Exchanges an HTTP user's credential for that user's own capability. The
+  # gateway itself may read nothing.
+  authenticate @0 (credential :Credential) -> (result :Authenticated);
+}
+
+struct Authenticated {
+  union {
+    refused @0 :Text;
+    user @1 :User;
+  }
+}
+
+struct User {
+  name @0 :Text;
+  reader @1 :Query.Reader;
+  cacheMs @2 :UInt32;              # how long the exchange may be remembered
+}
+
+interface Operator {
+  sessions @0 () -> (sessions :List(SessionFacts));
+}
+
+struct SessionFacts {
+  id @0 :UInt64;
+  identity @1 :Text;
+  product @2 :Text;
+  version @3 :Text;
+  role @4 :Text;
+  remote @5 :Text;                 # address and port, the path in use
+  transport @6 :Text;
+  connectedUnixMs @7 :Int64;
+  lastHeartbeatUnixMs @8 :Int64;   # 0: none yet
+  clockSkewMs @9 :Int64;           # peer minus collector, at the last heartbeat
+  queuePendingBytes @10 :UInt64;
+  queuePendingBatches @11 :UInt64;
+  queueCapacityBytes @12 :UInt64;
+  droppedItems @13 :UInt64;
+  bytesReceived @14 :UInt64;       # UDP payload
+  bytesSent @15 :UInt64;
+  rttMicros @16 :UInt64;
+  lostPackets @17 :UInt64;
+  calls @18 :UInt64;
+  batches @19 :UInt64;
+  items @20 :UInt64;
+  hostname @21 :Text;
+}

@@ -1,0 +1,163 @@
+@0xd3a1c0f4e5b60105;
+# What a reader may ask. Answers come in bounded chunks through a cursor;
+# dropping the cursor cancels the evaluation.
+
+using Batch = import "batch.capnp";
+
+interface Reader {
+  query @0 (expression :Text, timeUnixMs :Int64, options :QueryOptions) -> (answer :Answer);
+  queryRange @1 (expression :Text, startUnixMs :Int64, endUnixMs :Int64, stepMs :Int64,
+                 options :QueryOptions) -> (answer :Answer);
+  series @2 (selection :Selection) -> (answer :Answer);
+  labelNames @3 (selection :Selection) -> (answer :Names);
+  labelValues @4 (name :Text, selection :Selection) -> (answer :Names);
+  searchLogs @5 (search :LogSearch) -> (answer :LogAnswer);
+  tail @6 (after :EventId, filter :LogFilter) -> (tail :Tail);
+  losses @7 () -> (streams :List(StreamAccount));
+}
+
+struct QueryOptions {
+  timeoutMs @0 :UInt32;            # 0: the collector's default
+  lookbackMs @1 :UInt32;           # 0: the default, 5 min
+}
+
+struct Selection {
+  selectors @0 :List(Text);        # PromQL series selectors, any of which may match; none: all
+  startUnixMs @1 :Int64;
+  endUnixMs @2 :Int64;             # inclusive, as in the Prometheus API
+  limit @3 :UInt32;                # 0: off
+}
+
+struct Failure {
+  kind @0 :Kind;
+  message @1 :Text;
+  enum Kind {
+    badData @0;
+    execution @1;
+    timeout @2;
+    canceled @3;
+    limit @4;
+    overloaded @5;
+    internal @6;
+  }
+}
+
+struct Answer {
+  union {
+    failed @0 :Failure;
+    ok @1 :Opened;
+  }
+}
+
+struct Opened {
+  type @0 :ResultType;
+  warnings @1 :List(Text);
+  infos @2 :List(Text);
+  cursor @3 :Cursor;
+}
+
+enum ResultType {
+  scalar @0;
+  vector @1;
+  matrix @2;
+  string @3;
+  series @4;                       # labels only
+}
+
+interface Cursor {
+  next @0 () -> (chunk :Chunk, done :Bool);
+}
+
+struct Chunk {
+  series @0 :List(SeriesChunk);
+  text @1 :Text;                   # of a string result
+}
+
+struct SeriesChunk {
+  labels @0 :List(Batch.Label);
+  timesUnixMs @1 :List(Int64);
+  values @2 :List(Float64);
+  isContinued @3 :Bool;            # more of the series that ended the last chunk
+}
+
+struct Names {
+  union {
+    failed @0 :Failure;
+    ok @1 :List(Text);
+  }
+  isTruncated @2 :Bool;
+}
+
+struct LogFilter {
+  selector @0 :Text;               # `{filename="/var/log/syslog"}`; empty: all
+  contains @1 :List(Text);         # each must occur
+  excludes @2 :List(Text);         # none may occur
+  regex @3 :Text;                  # empty: none
+}
+
+struct LogSearch {
+  filter @0 :LogFilter;
+  startUnixNano @1 :Int64;
+  endUnixNano @2 :Int64;           # exclusive
+  limit @3 :UInt32;
+  isForward @4 :Bool;              # oldest first; otherwise newest first
+}
+
+struct LogAnswer {
+  union {
+    failed @0 :Failure;
+    ok @1 :List(LogLine);
+  }
+  isTruncated @2 :Bool;            # the limit or the scan budget ended it
+}
+
+struct LogLine {
+  labels @0 :List(Batch.Label);
+  timeUnixNano @1 :Int64;
+  line @2 :Data;
+}
+
+struct EventId {
+  # Events are numbered within one run of the collector.
+  epoch @0 :UInt64;                # 0: from now on
+  position @1 :UInt64;
+}
+
+interface Tail {
+  # Long poll. The ring is shared and bounded: a reader that lags is told how
+  # many events it missed.
+  next @0 (waitMs :UInt32, eventsMax :UInt32) -> (events :List(TailEvent), missed :UInt64, isRestarted :Bool, next :EventId);
+}
+
+struct TailEvent {
+  id @0 :EventId;
+  timeUnixNano @1 :Int64;
+  union {
+    log @2 :LogLine;
+    notice @3 :Notice;
+  }
+}
+
+struct Notice {
+  code @0 :Text;
+  agent @1 :Text;
+  message @2 :Text;
+  items @3 :UInt64;
+}
+
+struct StreamAccount {
+  # accepted = stored + declared lost + still queued at the agent
+  agent @0 :Text;
+  stream @1 :Batch.Stream;
+  incarnation @2 :Batch.Incarnation;
+  durableEnd @3 :UInt64;
+  storedItems @4 :UInt64;
+  lost @5 :List(LostByReason);
+  isFenced @6 :Bool;
+}
+
+struct LostByReason {
+  reason @0 :Text;
+  items @1 :UInt64;
+  batches @2 :UInt64;
+}

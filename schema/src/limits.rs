@@ -1,0 +1,38 @@
+//! Bounds that a collector puts on what a batch may hold.
+
+/// Checked while a batch is decoded, before anything of it is stored.
+///
+/// The defaults are the sample values of the collector's configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Body after decompression, in bytes.
+    pub raw_bytes_max: u32,
+    /// New dictionary entries plus references in one batch.
+    pub series_per_batch_max: u32,
+    pub samples_per_batch_max: u32,
+    pub labels_per_series_max: u32,
+    pub label_name_bytes_max: u32,
+    pub label_value_bytes_max: u32,
+    pub logs_per_batch_max: u32,
+    pub log_line_bytes_max: u32,
+    pub events_per_batch_max: u32,
+    /// Entries of one dictionary epoch.
+    pub dictionary_entries_max: u32,
+}
+
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        DecodeLimits {
+            raw_bytes_max: 4 << 20,
+            series_per_batch_max: 2048,
+            samples_per_batch_max: 65_536,
+            labels_per_series_max: 32,
+            label_name_bytes_max: 128,
+            label_value_bytes_max: 512,
+            logs_per_batch_max: 4096,
+            log_line_bytes_max: 65_536,
+            events_per_batch_max: 256,
+            dictionary_entries_max: 65_536,
+        }
+    }
+}
