@@ -107,9 +107,17 @@ pub struct Event {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    Notice { code: String, message: String },
+    Notice {
+        code: String,
+        message: String,
+    },
     /// Lost before it was accepted, for example in a truncated file.
-    SourceLoss { source: String, items: u64, bytes: u64, code: String },
+    SourceLoss {
+        source: String,
+        items: u64,
+        bytes: u64,
+        code: String,
+    },
 }
 
 /// What a body says.
@@ -148,11 +156,12 @@ impl Body {
             Body::Events(events) => &mut events.iter().map(|event| event.time),
             Body::Loss { .. } => &mut std::iter::empty(),
         };
-        times.fold(None, |span: Option<(Timestamp, Timestamp)>, t| match span {
-            None => Some((t, t)),
-            Some((min, max)) => Some((min.min(t), max.max(t))),
-        })
-        .unwrap_or_default()
+        times
+            .fold(None, |span: Option<(Timestamp, Timestamp)>, t| match span {
+                None => Some((t, t)),
+                Some((min, max)) => Some((min.min(t), max.max(t))),
+            })
+            .unwrap_or_default()
     }
 }
 
@@ -263,7 +272,13 @@ fn write_event(event: &Event, mut to: wire::event::Builder<'_>) {
 
 impl BatchHeader {
     /// The header of `body` at a place in a stream.
-    pub fn new(id: BatchId, items_before: u64, epoch: u32, dictionary_length: u32, body: &EncodedBody) -> Self {
+    pub fn new(
+        id: BatchId,
+        items_before: u64,
+        epoch: u32,
+        dictionary_length: u32,
+        body: &EncodedBody,
+    ) -> Self {
         BatchHeader {
             id,
             sequence_end: id.sequence + 1,
@@ -400,7 +415,11 @@ pub struct DecodedBody {
 ///
 /// [`Error::Invalid`] names the first promise of the header or limit that the
 /// body breaks, [`Error::Malformed`] bytes that are no body at all.
-pub fn decode_body(header: &BatchHeader, encoded: &[u8], limits: &DecodeLimits) -> Result<DecodedBody, Error> {
+pub fn decode_body(
+    header: &BatchHeader,
+    encoded: &[u8],
+    limits: &DecodeLimits,
+) -> Result<DecodedBody, Error> {
     ensure!(
         header.raw_bytes <= limits.raw_bytes_max,
         "body of {} bytes (at most {})",
@@ -408,7 +427,11 @@ pub fn decode_body(header: &BatchHeader, encoded: &[u8], limits: &DecodeLimits) 
         limits.raw_bytes_max
     );
     let found = crc32c::crc32c(encoded);
-    ensure!(found == header.body_crc32c, "checksum {found:08x} is not the announced {:08x}", header.body_crc32c);
+    ensure!(
+        found == header.body_crc32c,
+        "checksum {found:08x} is not the announced {:08x}",
+        header.body_crc32c
+    );
 
     // Word-aligned, so that the message is read in place.
     let mut raw = capnp::Word::allocate_zeroed_vec((header.raw_bytes as usize).div_ceil(8));
@@ -453,7 +476,11 @@ pub fn decode_body(header: &BatchHeader, encoded: &[u8], limits: &DecodeLimits) 
         batch_body::Events(events) => Body::Events(read_events(events?, limits)?),
         batch_body::Loss(loss) => {
             let loss = loss?;
-            Body::Loss { items: loss.get_items(), bytes: loss.get_bytes(), reason: read_reason(loss.get_reason()?) }
+            Body::Loss {
+                items: loss.get_items(),
+                bytes: loss.get_bytes(),
+                reason: read_reason(loss.get_reason()?),
+            }
         }
     };
     ensure!(body.kind() == header.kind, "body of kind {:?} announced as {:?}", body.kind(), header.kind);

@@ -15,7 +15,7 @@ mod limits;
 pub use error::{Error, Invalid};
 pub use limits::DecodeLimits;
 
-#[allow(clippy::all, clippy::disallowed_methods, rust_2018_idioms, unused_qualifications)]
+#[allow(clippy::all, clippy::unimplemented, rust_2018_idioms, unused_qualifications)]
 #[rustfmt::skip]
 pub mod generated {
     //! Made by capnpc from `schema/*.capnp`. Do not edit.

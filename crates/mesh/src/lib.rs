@@ -1,1 +1,37 @@
-//! Cap'n Proto RPC over QUIC: endpoint, workers, admission, login, sessions.
+//! Cap'n Proto RPC over QUIC: the long-lived sessions between our processes.
+//!
+//! One QUIC connection a peer. Its first bidirectional stream is *control*,
+//! whose bootstrap object can do one thing: log in. Every other stream is an
+//! RPC system of its own (so that a large push never delays a heartbeat) and
+//! its bootstrap can do one thing too: attach with a single-use ticket that
+//! control handed out. What a peer may do is what it was granted there.
+//!
+//! Read [`Server`] for the listening side, [`Dialer`] for the other. This
+//! crate decides who gets in and bounds what they may hold; it knows nothing
+//! of storage or queries: a process plugs in a [`Host`].
+
+mod backoff;
+mod client;
+mod close;
+mod credentials;
+mod inflight;
+mod rpc;
+mod secret;
+mod server;
+mod session;
+mod tickets;
+mod tls;
+mod transport;
+
+pub use backoff::Backoff;
+pub use client::{Connected, DialError, Dialer, DialerConfig, Granted};
+pub use close::CloseCode;
+pub use credentials::{CredentialError, Credentials, Principal, Role};
+pub use secret::{SecretError, read_secret};
+pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};
+pub use session::{AgentReport, PeerDescription, Registry, Session};
+pub use tickets::{Attachment, Tickets};
+pub use tls::TlsError;
+
+/// The application protocol that both sides must agree on.
+pub const ALPN: &[u8] = b"lightmetrics/1";

@@ -1,0 +1,68 @@
+//! QUIC settings and sockets. Every bound is explicit: quinn's defaults let
+//! one connection hold 250 MB, and the operating system's default socket
+//! buffers lose packets even on loopback.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Streams of one connection: control, bulk or query, and one to spare while
+/// an old one is torn down.
+pub(crate) const STREAMS_MAX: u32 = 4;
+/// What one stream may have in flight towards us: two of the largest batches.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// What one connection may have in flight towards us.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const SEND_WINDOW_BYTES: u64 = 2 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const IDLE_MS: u32 = 60_000;
+/// Both directions; asked for, and what the kernel granted is logged.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Below this, loss under load is certain.
+const SOCKET_BUFFER_BYTES_MIN: usize = 1 << 20;
+
+/// Settings of one side. A server opens no streams, so a client grants none;
+/// a server grants control alone until the peer has logged in.
+pub(crate) fn config(streams_granted: u32) -> Arc<TransportConfig> {
+    let mut ack_frequency = AckFrequencyConfig::default();
+    ack_frequency.ack_eliciting_threshold(VarInt::from_u32(10));
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams_granted))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
+        .ack_frequency_config(Some(ack_frequency));
+    Arc::new(config)
+}
+
+/// A UDP socket with large buffers.
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        // Accept IPv4 peers on `[::]` too, whatever the system default.
+        let _ = socket.set_only_v6(false);
+    }
+    // Refusals show in the granted sizes below.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
+    if granted < SOCKET_BUFFER_BYTES_MIN {
+        tracing::warn!(
+            granted_bytes = granted,
+            wanted_bytes = SOCKET_BUFFER_BYTES,
+            "small UDP buffers lose packets under load; raise net.core.rmem_max and net.core.wmem_max"
+        );
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}
