@@ -178,13 +178,19 @@ mod tests {
 
     #[test]
     fn extremes_survive() {
-        round_trip(&[sample(i64::MIN, f64::NAN), sample(-1, -0.0), sample(0, 0.0), sample(i64::MAX, f64::INFINITY)]);
+        round_trip(&[
+            sample(i64::MIN, f64::NAN),
+            sample(-1, -0.0),
+            sample(0, 0.0),
+            sample(i64::MAX, f64::INFINITY),
+        ]);
         round_trip(&[sample(5, lm_model::stale_nan())]);
     }
 
     #[test]
     fn a_regular_counter_is_small() {
-        let samples: Vec<_> = (0..120).map(|i| sample(1_700_000_000_000 + i * 15_000, (i * 7) as f64)).collect();
+        let samples: Vec<_> =
+            (0..120).map(|i| sample(1_700_000_000_000 + i * 15_000, (i * 7) as f64)).collect();
         let chunk = Chunk::from_samples(&samples);
         assert!(chunk.bytes.len() < 120 * 5, "{} bytes", chunk.bytes.len());
     }

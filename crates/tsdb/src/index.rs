@@ -9,9 +9,15 @@ use crate::matcher::Compiled;
 
 type Values = BTreeMap<Box<str>, Vec<SeriesId>>;
 
+/// Estimated memory of a name or value in its map, besides its text: key,
+/// list, its share of the tree's nodes, the allocation's header.
+const ENTRY_BYTES: usize = 80;
+
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     names: BTreeMap<Box<str>, Values>,
+    /// Estimated memory, kept by `insert` and `remove`.
+    bytes: usize,
 }
 
 impl Index {
@@ -20,12 +26,19 @@ impl Index {
         for (name, value) in labels.iter() {
             if !self.names.contains_key(name) {
                 self.names.insert(name.into(), Values::new());
+                self.bytes += ENTRY_BYTES + name.len();
             }
             let values = self.names.get_mut(name).expect("the name was just inserted");
             match values.get_mut(value) {
-                Some(ids) => ids.push(id),
+                Some(ids) => {
+                    self.bytes -= list_bytes(ids);
+                    ids.push(id);
+                    self.bytes += list_bytes(ids);
+                }
                 None => {
-                    values.insert(value.into(), vec![id]);
+                    let ids = vec![id];
+                    self.bytes += ENTRY_BYTES + value.len() + list_bytes(&ids);
+                    values.insert(value.into(), ids);
                 }
             }
         }
@@ -38,16 +51,25 @@ impl Index {
         for (name, value) in pairs {
             let Some(values) = self.names.get_mut(name) else { continue };
             if let Some(list) = values.get_mut(value) {
+                self.bytes -= list_bytes(list);
                 list.retain(|id| !ids.contains(id));
                 list.shrink_to_fit();
+                self.bytes += list_bytes(list);
                 if list.is_empty() {
                     values.remove(value);
+                    self.bytes -= ENTRY_BYTES + value.len();
                 }
             }
             if values.is_empty() {
                 self.names.remove(name);
+                self.bytes -= ENTRY_BYTES + name.len();
             }
         }
+    }
+
+    /// Estimated memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Ids of the series that every matcher accepts, ascending. `all` yields
@@ -102,4 +124,8 @@ impl Index {
 fn intersect(a: &[SeriesId], b: &[SeriesId]) -> Vec<SeriesId> {
     let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     small.iter().copied().filter(|id| large.binary_search(id).is_ok()).collect()
+}
+
+fn list_bytes(ids: &Vec<SeriesId>) -> usize {
+    ids.capacity() * size_of::<SeriesId>()
 }
