@@ -1,1 +1,34 @@
 //! PromQL: language, plan, evaluation.
+//!
+//! Responsible for turning query text into our own tree ([`parse`]) and the
+//! tree into an answer ([`Engine`]), with the semantics of Prometheus 3: left-open
+//! windows, staleness, extrapolated rates, names dropped at the end. It knows no
+//! store (see [`Storage`]), no clock and no thread; whoever calls it decides when
+//! an evaluation has lasted long enough. Native histograms and experimental
+//! functions are not supported.
+
+mod aggregate;
+mod answer;
+mod ast;
+mod binary;
+mod call;
+mod dates;
+mod engine;
+mod eval;
+mod histogram;
+mod label_functions;
+mod parse;
+mod range_functions;
+mod rows;
+mod storage;
+mod sums;
+mod text;
+
+pub use answer::{Answer, Value};
+pub use ast::{
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, Function, Grouping, Matching,
+    RangeSelector, Selector, Subquery, ValueType,
+};
+pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
+pub use parse::{ParseError, QUERY_BYTES_MAX, parse};
+pub use storage::{SelectRequest, SeriesData, Storage, StorageError};

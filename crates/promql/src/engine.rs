@@ -1,0 +1,250 @@
+//! [`Engine`]: limits, and the two kinds of query.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lm_model::{Sample, Timestamp};
+
+use crate::answer::{Answer, Value};
+use crate::ast::{Expr, ValueType};
+use crate::eval::{Evaluator, Output, Steps};
+use crate::parse::ParseError;
+use crate::rows::{self, Row, is_present, present};
+use crate::storage::{SeriesData, Storage, StorageError};
+
+/// Bounds of one evaluation.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Samples and results held at once. Each takes 8 to 16 bytes.
+    ///
+    /// Default 50,000,000.
+    pub samples_max: usize,
+    /// Series that one selector may match. Default 1,000,000.
+    pub series_max: usize,
+    /// Steps of a range query. Default 11,000.
+    pub points_max: usize,
+    /// Nesting of expressions. Default 250.
+    pub depth_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { samples_max: 50_000_000, series_max: 1_000_000, points_max: 11_000, depth_max: 250 }
+    }
+}
+
+/// Why the caller wants an evaluation to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// Nobody waits for the answer.
+    Canceled,
+    /// It took too long.
+    Timeout,
+}
+
+/// A query that could not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The query or its parameters make no sense.
+    #[error("{0}")]
+    BadData(String),
+    /// The query fails on this data.
+    #[error("{0}")]
+    Execution(String),
+    #[error("{0}")]
+    Limit(String),
+    #[error("query was canceled")]
+    Canceled,
+    #[error("query timed out")]
+    Timeout,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The kinds of error that the Prometheus API tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    BadData,
+    Execution,
+    Canceled,
+    Timeout,
+    /// The API reports it as an execution error.
+    Limit,
+}
+
+impl Error {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Parse(_) | Error::BadData(_) => ErrorKind::BadData,
+            Error::Execution(_) => ErrorKind::Execution,
+            Error::Limit(_) => ErrorKind::Limit,
+            Error::Canceled => ErrorKind::Canceled,
+            Error::Timeout => ErrorKind::Timeout,
+            Error::Storage(StorageError::Limit(_)) => ErrorKind::Limit,
+            Error::Storage(StorageError::Invalid(_)) => ErrorKind::BadData,
+            Error::Storage(StorageError::Unavailable(_)) => ErrorKind::Execution,
+        }
+    }
+}
+
+/// Evaluates queries. Holds settings only; one engine serves any number of
+/// queries at a time.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub limits: Limits,
+    /// How long a sample stands for its series. Default 5 min.
+    pub lookback: Duration,
+    /// Step of subqueries that name none. Default 1 min.
+    pub subquery_step: Duration,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Engine {
+            limits: Limits::default(),
+            lookback: Duration::from_secs(300),
+            subquery_step: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Engine {
+    /// Evaluates at one time. `interrupt` is asked regularly.
+    pub fn instant(
+        &self,
+        expr: &Expr,
+        storage: &dyn Storage,
+        at: Timestamp,
+        interrupt: &dyn Fn() -> Option<Interrupt>,
+    ) -> Result<Answer, Error> {
+        let mut evaluator = Evaluator::new(self, storage, interrupt, at, at);
+        let steps = Steps { start: at.as_millis(), step: 1, len: 1 };
+        let value = if expr.value_type() == ValueType::Matrix {
+            let series = evaluator.range_series(expr, &steps)?;
+            Value::Matrix(finish_matrix(series)?)
+        } else {
+            match evaluator.eval(expr, &steps)? {
+                Output::Scalar(values) => Value::Scalar(Sample { time: at, value: values[0] }),
+                Output::String(text) => Value::String(at, text),
+                Output::Vector(rows) => {
+                    let rows = rows::finish(rows)?;
+                    let sample = |row: Row| (row.labels, Sample { time: at, value: row.values[0] });
+                    Value::Vector(rows.into_iter().map(sample).collect())
+                }
+            }
+        };
+        Ok(evaluator.annotations.answer(value))
+    }
+
+    /// Evaluates at `start`, `start + step`, and so on up to `end`.
+    pub fn range(
+        &self,
+        expr: &Expr,
+        storage: &dyn Storage,
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+        interrupt: &dyn Fn() -> Option<Interrupt>,
+    ) -> Result<Answer, Error> {
+        let steps = self.steps(start, end, step)?;
+        if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+            return Err(Error::BadData(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                expr.value_type().name()
+            )));
+        }
+        let mut evaluator = Evaluator::new(self, storage, interrupt, start, end);
+        let rows = match evaluator.eval(expr, &steps)? {
+            Output::Vector(rows) => rows,
+            Output::Scalar(values) => vec![Row { labels: Default::default(), drops_name: false, values }],
+            Output::String(_) => unreachable!("the type was checked above"),
+        };
+        let mut series: Vec<SeriesData> = rows::finish(rows)?
+            .into_iter()
+            .map(|row| {
+                let sample = |(i, value)| Sample { time: Timestamp::from_millis(steps.time(i)), value };
+                SeriesData { samples: present(&row.values).map(sample).collect(), labels: row.labels }
+            })
+            .collect();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(evaluator.annotations.answer(Value::Matrix(series)))
+    }
+
+    fn steps(&self, start: Timestamp, end: Timestamp, step: Duration) -> Result<Steps, Error> {
+        let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+        if step <= 0 {
+            return Err(Error::BadData(
+                "zero or negative query resolution step widths are not accepted. Try a positive integer"
+                    .into(),
+            ));
+        }
+        if end < start {
+            return Err(Error::BadData("end timestamp must not be before start time".into()));
+        }
+        let len = (i128::from(end.as_millis()) - i128::from(start.as_millis())) / i128::from(step) + 1;
+        match usize::try_from(len) {
+            Ok(len) if len <= self.limits.points_max => Ok(Steps { start: start.as_millis(), step, len }),
+            _ => Err(Error::BadData(format!(
+                "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
+                self.limits.points_max
+            ))),
+        }
+    }
+}
+
+/// The answer to `metric[5m]` itself.
+fn finish_matrix(series: crate::eval::RangeSeries) -> Result<Vec<SeriesData>, Error> {
+    let (after, until) = series.window(0);
+    let mut finished: Vec<SeriesData> = Vec::new();
+    for one in &series.series {
+        let samples: Vec<Sample> = one
+            .samples
+            .iter()
+            .copied()
+            .filter(|s| after < s.time.as_millis() && s.time.as_millis() <= until && is_present(s.value))
+            .collect();
+        if !samples.is_empty() {
+            let labels = if one.drops_name { rows::without_name(&one.labels) } else { one.labels.clone() };
+            finished.push(SeriesData { labels, samples });
+        }
+    }
+    finished.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if finished.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+        return Err(Error::Execution("vector cannot contain metrics with the same labelset".into()));
+    }
+    Ok(finished)
+}
+
+/// Warnings and infos of one evaluation, each kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Annotations {
+    warnings: BTreeSet<String>,
+    infos: BTreeSet<String>,
+}
+
+/// More annotations than this say nothing new.
+const ANNOTATIONS_MAX: usize = 50;
+
+impl Annotations {
+    pub fn warn(&mut self, text: String) {
+        if self.warnings.len() < ANNOTATIONS_MAX {
+            self.warnings.insert(format!("PromQL warning: {text}"));
+        }
+    }
+
+    pub fn info(&mut self, text: String) {
+        if self.infos.len() < ANNOTATIONS_MAX {
+            self.infos.insert(format!("PromQL info: {text}"));
+        }
+    }
+
+    fn answer(self, value: Value) -> Answer {
+        Answer {
+            value,
+            warnings: self.warnings.into_iter().collect(),
+            infos: self.infos.into_iter().collect(),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Functions of one series' samples in one window.
+
+use lm_model::Sample;
+
+use crate::ast::Function;
+use crate::sums::{self, Sum};
+
+/// What a function of a range may look at. There is at least one sample.
+pub(crate) struct Window<'a> {
+    pub samples: &'a [Sample],
+    /// The window's bounds in milliseconds: later than, up to.
+    pub after: i64,
+    pub until: i64,
+    pub range_millis: i64,
+    /// Time of the step, in milliseconds (the window may lie elsewhere).
+    pub now: i64,
+    /// The scalar argument, where there is one.
+    pub param: f64,
+}
+
+impl Window<'_> {
+    fn values(&self) -> impl DoubleEndedIterator<Item = f64> + '_ {
+        self.samples.iter().map(|sample| sample.value)
+    }
+
+    /// Pairs of neighbours: the value before, the value after.
+    fn pairs(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.samples.windows(2).map(|pair| (pair[0].value, pair[1].value))
+    }
+}
+
+/// `None` where the function has no value for so few samples.
+pub(crate) fn apply(function: Function, window: &Window<'_>) -> Option<f64> {
+    use Function::*;
+    let samples = window.samples;
+    Some(match function {
+        Rate => extrapolated(window, true, true)?,
+        Increase => extrapolated(window, true, false)?,
+        Delta => extrapolated(window, false, false)?,
+        Irate => instant_change(samples, true)?,
+        Idelta => instant_change(samples, false)?,
+        Deriv => linear_regression(samples, samples[0].time.as_millis())?.0,
+        PredictLinear => {
+            let (slope, intercept) = linear_regression(samples, window.now)?;
+            slope * window.param + intercept
+        }
+        Changes => window.pairs().filter(|(a, b)| a != b && !(a.is_nan() && b.is_nan())).count() as f64,
+        Resets => window.pairs().filter(|(a, b)| b < a).count() as f64,
+        SumOverTime => Sum::of(window.values()),
+        AvgOverTime => sums::mean(window.values())?,
+        CountOverTime => samples.len() as f64,
+        MinOverTime => window.values().reduce(|min, v| if v < min || min.is_nan() { v } else { min })?,
+        MaxOverTime => window.values().reduce(|max, v| if v > max || max.is_nan() { v } else { max })?,
+        FirstOverTime => samples.first()?.value,
+        LastOverTime => samples.last()?.value,
+        PresentOverTime => 1.0,
+        StdvarOverTime => sums::variance(window.values())?,
+        StddevOverTime => sums::variance(window.values())?.sqrt(),
+        QuantileOverTime => sums::quantile(window.param, &mut window.values().collect::<Vec<_>>()),
+        _ => return None,
+    })
+}
+
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+/// The change over the whole window, estimated from the samples in it.
+///
+/// The change between first and last sample is extended to the window's ends
+/// where samples come close to them (within 1.1 times their average distance),
+/// else by half that distance; a counter is not extended below zero.
+fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<f64> {
+    let (first, last) = (window.samples.first()?, window.samples.last()?);
+    if window.samples.len() < 2 {
+        return None;
+    }
+    let mut change = last.value - first.value;
+    if is_counter {
+        // A counter that decreases was reset, and starts again at zero.
+        for (before, after) in window.pairs() {
+            if after < before {
+                change += before;
+            }
+        }
+    }
+    let (first_time, last_time) = (first.time.as_millis(), last.time.as_millis());
+    let sampled = seconds(last_time - first_time);
+    let average = sampled / (window.samples.len() - 1) as f64;
+    let threshold = average * 1.1;
+    let mut to_start = seconds(first_time.saturating_sub(window.after));
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if is_counter && change > 0.0 && first.value >= 0.0 {
+        to_start = to_start.min(sampled * (first.value / change));
+    }
+    let mut to_end = seconds(window.until.saturating_sub(last_time));
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    // In this order of operations, for the rounding of Prometheus.
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if is_rate {
+        factor /= seconds(window.range_millis);
+    }
+    Some(change * factor)
+}
+
+/// The change between the last two samples; of a counter, per second.
+fn instant_change(samples: &[Sample], is_rate: bool) -> Option<f64> {
+    let [.., before, last] = samples else { return None };
+    let elapsed = last.time.as_millis() - before.time.as_millis();
+    if !is_rate {
+        return Some(last.value - before.value);
+    }
+    let change = if last.value < before.value { last.value } else { last.value - before.value };
+    Some(change / seconds(elapsed))
+}
+
+/// Slope per second, and the value at `intercept_millis`, of the straight line
+/// with least squares.
+fn linear_regression(samples: &[Sample], intercept_millis: i64) -> Option<(f64, f64)> {
+    let first = samples.first()?;
+    if samples.len() < 2 {
+        return None;
+    }
+    if samples.iter().all(|sample| sample.value == first.value) {
+        let is_finite = first.value.is_finite();
+        return Some(if is_finite { (0.0, first.value) } else { (f64::NAN, f64::NAN) });
+    }
+    let n = samples.len() as f64;
+    let points =
+        || samples.iter().map(|s| (seconds(s.time.as_millis().saturating_sub(intercept_millis)), s.value));
+    let x = Sum::of(points().map(|(x, _)| x));
+    let y = Sum::of(points().map(|(_, y)| y));
+    let xy = Sum::of(points().map(|(x, y)| x * y));
+    let xx = Sum::of(points().map(|(x, _)| x * x));
+    let slope = (xy - x * y / n) / (xx - x * x / n);
+    Some((slope, y / n - slope * x / n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lm_model::Timestamp;
+
+    /// Applies a function to samples of the window (0 s, 60 s].
+    fn check(function: Function, samples: &[(i64, f64)], expected: Option<f64>) {
+        let sample =
+            |(millis, value): &(i64, f64)| Sample { time: Timestamp::from_millis(*millis), value: *value };
+        let samples: Vec<Sample> = samples.iter().map(sample).collect();
+        let (after, until) = (0, 60_000);
+        let window =
+            Window { samples: &samples, after, until, range_millis: 60_000, now: until, param: f64::NAN };
+        assert_eq!(apply(function, &window), expected, "{function:?} {samples:?}");
+    }
+
+    #[test]
+    fn close_ends_are_extended_to() {
+        use Function::{Delta, Increase, Rate};
+        // Samples 20 s apart, 20 s and 0 s from the ends.
+        check(Increase, &[(20_000, 100.0), (40_000, 110.0), (60_000, 120.0)], Some(30.0));
+        check(Rate, &[(20_000, 100.0), (40_000, 110.0), (60_000, 120.0)], Some(0.5));
+        // 21 s is within 1.1 times 19 s...
+        check(Delta, &[(20_899, 0.0), (39_899, 19.0), (58_899, 38.0)], Some(60.0));
+        // ... 23 s is not, and half of 19 s is added.
+        check(Delta, &[(22_000, 0.0), (41_000, 19.0), (60_000, 38.0)], Some(47.5));
+        // Nor is the other end.
+        check(Delta, &[(100, 0.0), (19_100, 19.0), (38_100, 38.0)], Some(47.6));
+    }
+
+    #[test]
+    fn counters_start_at_zero_and_reset() {
+        use Function::{Delta, Increase, Irate, Resets};
+        // Zero was 2 s before the first sample, though the window reaches 10 s back.
+        check(Increase, &[(10_000, 2.0), (60_000, 52.0)], Some(52.0));
+        check(Delta, &[(10_000, 2.0), (60_000, 52.0)], Some(60.0));
+        check(Increase, &[(20_000, 100.0), (40_000, 10.0), (60_000, 20.0)], Some(30.0));
+        check(Resets, &[(20_000, 100.0), (40_000, 10.0), (60_000, 20.0)], Some(1.0));
+        check(Irate, &[(20_000, 100.0), (40_000, 10.0)], Some(0.5));
+        check(Increase, &[(20_000, 100.0)], None);
+        check(Irate, &[(20_000, 100.0)], None);
+    }
+}
