@@ -1,0 +1,106 @@
+//! What collectors share: the cycle they write to and the series they remember.
+
+use std::collections::HashMap;
+
+use lm_model::Timestamp;
+
+use super::Error;
+use crate::sources::{Measurement, SeriesIndex, SeriesTable};
+
+/// Measures one family of things. A collector that returns an error may have
+/// pushed before; the caller takes that back.
+pub trait Collect: Send {
+    fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error>;
+}
+
+/// One pass over all collectors.
+pub struct Cycle<'a> {
+    pub now: Timestamp,
+    pub table: &'a mut SeriesTable,
+    pub out: &'a mut Vec<Measurement>,
+    /// The contents of `/proc/stat`, read once for all; empty when unreadable.
+    pub stat: &'a mut Vec<u8>,
+    /// When the host booted, seconds since the Unix epoch.
+    pub boot_seconds: Option<u64>,
+}
+
+impl Cycle<'_> {
+    pub fn push(&mut self, series: SeriesIndex, value: f64) {
+        self.out.push(Measurement { series, value });
+    }
+
+    pub fn series(&mut self, name: &str, labels: &[(&str, &str)]) -> Result<SeriesIndex, Error> {
+        let series_count_max = self.table.series_count_max();
+        self.table.get_or_insert(name, labels).ok_or(Error::TableFull { series_count_max })
+    }
+
+    /// The series of several names with the same labels.
+    pub fn series_each<const N: usize>(
+        &mut self,
+        names: [&str; N],
+        labels: &[(&str, &str)],
+    ) -> Result<[SeriesIndex; N], Error> {
+        let mut all = [SeriesIndex(0); N];
+        for (slot, name) in all.iter_mut().zip(names) {
+            *slot = self.series(name, labels)?;
+        }
+        Ok(all)
+    }
+}
+
+/// Series of things that a kernel file names: devices, memory fields.
+///
+/// Grows with the table's series and is dropped with them, so the table's
+/// bound is also this one's.
+#[derive(Debug)]
+pub struct SeriesCache<V> {
+    by_key: HashMap<Box<[u8]>, V>,
+}
+
+impl<V> Default for SeriesCache<V> {
+    fn default() -> Self {
+        SeriesCache { by_key: HashMap::new() }
+    }
+}
+
+impl<V: Copy> SeriesCache<V> {
+    /// What is remembered for `key`; made by `make` the first time, from the
+    /// key as text.
+    pub fn get_or_make(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce(&str) -> Result<V, Error>,
+    ) -> Result<V, Error> {
+        if let Some(value) = self.by_key.get(key) {
+            return Ok(*value);
+        }
+        let value = make(&String::from_utf8_lossy(key))?;
+        self.by_key.insert(key.into(), value);
+        Ok(value)
+    }
+}
+
+/// Series with fixed names, looked up in the first cycle only.
+#[derive(Debug)]
+pub struct FixedSeries<const N: usize> {
+    names: [&'static str; N],
+    series: Option<[SeriesIndex; N]>,
+}
+
+impl<const N: usize> FixedSeries<N> {
+    pub const fn new(names: [&'static str; N]) -> Self {
+        FixedSeries { names, series: None }
+    }
+
+    /// Pushes one value for each name, in the order of names.
+    pub fn push(&mut self, cycle: &mut Cycle<'_>, values: [f64; N]) -> Result<(), Error> {
+        let series = match self.series {
+            Some(series) => series,
+            None => *self.series.insert(cycle.series_each(self.names, &[])?),
+        };
+        for (series, value) in series.into_iter().zip(values) {
+            cycle.push(series, value);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! `/proc/net/dev`: bytes, packets and errors of each network device.
+
+use std::path::Path;
+
+use super::Error;
+use super::collector::{Collect, Cycle, SeriesCache};
+use super::read::{KernelFile, Malformed, lines, numbers, words};
+use crate::sources::SeriesIndex;
+
+/// Columns in the kernel's order, received before transmitted.
+const NAMES: [&str; 16] = [
+    "node_network_receive_bytes_total",
+    "node_network_receive_packets_total",
+    "node_network_receive_errs_total",
+    "node_network_receive_drop_total",
+    "node_network_receive_fifo_total",
+    "node_network_receive_frame_total",
+    "node_network_receive_compressed_total",
+    "node_network_receive_multicast_total",
+    "node_network_transmit_bytes_total",
+    "node_network_transmit_packets_total",
+    "node_network_transmit_errs_total",
+    "node_network_transmit_drop_total",
+    "node_network_transmit_fifo_total",
+    "node_network_transmit_colls_total",
+    "node_network_transmit_carrier_total",
+    "node_network_transmit_compressed_total",
+];
+
+/// The two lines above the devices.
+const HEADER_LINES: usize = 2;
+
+pub struct NetDev {
+    file: KernelFile,
+    series: SeriesCache<[SeriesIndex; 16]>,
+}
+
+impl NetDev {
+    pub fn new(root: &Path) -> Self {
+        NetDev { file: KernelFile::new(root, "net/dev"), series: SeriesCache::default() }
+    }
+}
+
+impl Collect for NetDev {
+    fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        self.file.read(buffer)?;
+        let lines = lines(buffer).map_err(|malformed| self.file.malformed(malformed))?;
+        let mut line_count = 0;
+        for (line, text) in lines {
+            line_count = line;
+            if line <= HEADER_LINES {
+                continue;
+            }
+            let (device, values) = parse_device(line, text).map_err(|m| self.file.malformed(m))?;
+            let series =
+                self.series.get_or_make(device, |device| cycle.series_each(NAMES, &[("device", device)]))?;
+            for (series, value) in series.into_iter().zip(values) {
+                cycle.push(series, value as f64);
+            }
+        }
+        match line_count >= HEADER_LINES {
+            true => Ok(()),
+            false => Err(self.file.malformed(Malformed { line: 0, reason: "lacks its header" })),
+        }
+    }
+}
+
+fn parse_device(line: usize, text: &[u8]) -> Result<(&[u8], [u64; 16]), Malformed> {
+    let malformed = Malformed { line, reason: "is not a device and 16 counts" };
+    // The name ends at the last colon: an alias (`eth0:1`) has one inside.
+    let colon = text.iter().rposition(|byte| *byte == b':').ok_or(malformed)?;
+    let (device, counts) = text.split_at(colon);
+    let mut values = [0; 16];
+    let device = device.trim_ascii();
+    match numbers(words(&counts[1..]), &mut values) {
+        Some(16) if !device.is_empty() => Ok((device, values)),
+        _ => Err(malformed),
+    }
+}
