@@ -1,1 +1,207 @@
-//! The process that stores and answers.
+//! The collector: takes batches from agents over the mesh, keeps them, and
+//! answers readers.
+//!
+//! [`run`] wires the parts: the spool is replayed into the store, the ingest
+//! thread starts, then the mesh listens. Read `ingest` for what happens to a
+//! batch, `query` for what happens to a question, `session` for who may do
+//! either.
+
+mod cluster;
+mod error;
+mod health;
+mod ingest;
+mod log_filter;
+mod query;
+mod session;
+pub mod settings;
+pub mod setup;
+mod spool;
+mod store;
+mod tail;
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lm_journal::RealFs;
+use lm_logs::RecentOptions;
+use lm_mesh::{Credentials, Principal, Role, Server, ServerConfig};
+use lm_model::Timestamp;
+use lm_promql::Engine;
+use lm_tsdb::HeadOptions;
+
+use cluster::Identity;
+pub use error::Error;
+use ingest::{Core, CoreOptions, StoreMetrics};
+use query::{Pool, QueryContext};
+use session::CollectorHost;
+use settings::Settings;
+use spool::{Spool, SpoolOptions};
+use store::Store;
+use tail::Tail;
+
+/// A deliberate mistake that the accounting checker must find. Only a build
+/// with the feature `mutants` can choose one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Answer before the sync.
+    AckBeforeSync,
+    /// Store what was stored already.
+    NoDedupe,
+}
+
+impl Mutant {
+    #[cfg(feature = "mutants")]
+    fn chosen() -> Option<Mutant> {
+        match std::env::var("LM_MUTANT").as_deref() {
+            Ok("ack_before_sync") => Some(Mutant::AckBeforeSync),
+            Ok("no_dedupe") => Some(Mutant::NoDedupe),
+            _ => None,
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn chosen() -> Option<Mutant> {
+        None
+    }
+}
+
+/// Reads what the settings name: tokens and certificates.
+///
+/// # Errors
+///
+/// Every file that cannot be used, not only the first.
+pub fn check(settings: &Settings) -> Result<Credentials, Vec<Error>> {
+    let mut credentials = Credentials::default();
+    let mut errors = Vec::new();
+    let mut note = |result: Result<(), lm_mesh::CredentialError>| {
+        if let Err(error) = result {
+            errors.push(Error::Credentials(error));
+        }
+    };
+    let auth = &settings.auth;
+    note(credentials.add_agents(&auth.agent_tokens_file));
+    for (file, role) in [
+        (&auth.gateway_token_file, Role::Gateway),
+        (&auth.query_token_file, Role::Reader),
+        (&auth.write_token_file, Role::Writer),
+        (&auth.operator_token_file, Role::Operator),
+    ] {
+        note(credentials.add_file(file, Principal { name: role.name().to_owned(), role }));
+    }
+    if let Err(error) =
+        lm_mesh::check_certificate(&settings.ingest.certificate_file, &settings.ingest.key_file)
+    {
+        errors.push(Error::Tls(error));
+    }
+    if errors.is_empty() { Ok(credentials) } else { Err(errors) }
+}
+
+/// Runs until `shutdown` is done, then drains.
+///
+/// # Errors
+///
+/// When something that is needed cannot be used: a file, a port, the spool.
+pub fn run(
+    settings: Settings,
+    credentials: Credentials,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let identity = Identity::open(&settings.storage.dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Thread { name: "main", error })?;
+    let health = health::start(&runtime, settings.health.listen)?;
+
+    let store = Arc::new(new_store(&settings));
+    let metrics = Arc::new(StoreMetrics::default());
+    let spool = Spool::open(
+        RealFs,
+        settings.storage.dir.join("spool"),
+        SpoolOptions {
+            bytes_max: settings.storage.spool_bytes_max,
+            segment_bytes: settings.storage.segment_bytes,
+            retention: settings.storage.retention,
+        },
+    )?;
+    let options =
+        CoreOptions { limits: settings.ingest.limits(), wall_clock: unix_now, mutant: Mutant::chosen() };
+    let (core, replayed) = Core::open(spool, store.clone(), metrics, options)?;
+    tracing::info!(
+        records = replayed.records,
+        unreadable = replayed.unreadable,
+        lost_batches = replayed.lost_batches,
+        "spool replayed"
+    );
+    let (ingest, ingest_thread) =
+        ingest::start(core).map_err(|error| Error::Thread { name: "ingest", error })?;
+
+    let pool =
+        Pool::new(settings.query.threads as usize).map_err(|error| Error::Thread { name: "query", error })?;
+    let mut engine = Engine::default();
+    engine.limits.samples_max = settings.query.samples_max as usize;
+    engine.limits.series_max = settings.query.series_max as usize;
+    let queries = Arc::new(QueryContext {
+        store,
+        ingest: ingest.clone(),
+        pool,
+        engine,
+        timeout: settings.query.timeout,
+    });
+    let host = Arc::new(CollectorHost {
+        cluster_id: identity.cluster_id.to_vec(),
+        credentials: credentials.clone(),
+        ingest: ingest.clone(),
+        queries: queries.clone(),
+        limits: settings.ingest.limits(),
+        batch_bytes_max: settings.ingest.max_batch_bytes as u32,
+        calls_in_flight_max: settings.ingest.max_calls_in_flight as u16,
+        registry: OnceLock::new(),
+    });
+    let server = Server::start(
+        ServerConfig {
+            listen: settings.ingest.listen,
+            certificate: settings.ingest.certificate_file,
+            key: settings.ingest.key_file,
+            reset_key: identity.reset_key,
+            workers: settings.ingest.workers as usize,
+        },
+        credentials,
+        host.clone(),
+    )?;
+    // Nobody else sets it.
+    let _ = host.registry.set(server.registry());
+    health.set_ready(true);
+    tracing::info!(addr = %server.local_addr(), "listening for sessions (QUIC)");
+
+    runtime.block_on(shutdown);
+    tracing::info!("draining");
+    health.set_ready(false);
+    server.drain();
+    // The last handles: the ingest thread syncs and ends.
+    drop((host, queries, ingest));
+    if ingest_thread.join().is_err() {
+        return Err(Error::Thread { name: "ingest", error: std::io::Error::other("panicked") });
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+fn new_store(settings: &Settings) -> Store {
+    let storage = &settings.storage;
+    Store::new(
+        HeadOptions {
+            bytes_max: storage.metrics_memory_bytes as usize,
+            retention: storage.retention,
+            series_max: storage.series_max as usize,
+        },
+        RecentOptions { bytes_max: storage.logs_memory_bytes as usize, retention: storage.retention },
+        Tail::new(unix_now().as_millis() as u64),
+    )
+}
+
+/// The wall clock, read in the process's shell and handed down.
+fn unix_now() -> Timestamp {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(elapsed.as_millis() as i64)
+}

@@ -36,3 +36,20 @@ impl Default for DecodeLimits {
         }
     }
 }
+
+impl DecodeLimits {
+    /// For bytes that were checked when they were accepted: limits may have
+    /// shrunk since, and what was acknowledged stays readable.
+    pub const STORED: DecodeLimits = DecodeLimits {
+        raw_bytes_max: 64 << 20,
+        series_per_batch_max: u32::MAX,
+        samples_per_batch_max: u32::MAX,
+        labels_per_series_max: u32::MAX,
+        label_name_bytes_max: u32::MAX,
+        label_value_bytes_max: u32::MAX,
+        logs_per_batch_max: u32::MAX,
+        log_line_bytes_max: u32::MAX,
+        events_per_batch_max: u32::MAX,
+        dictionary_entries_max: u32::MAX,
+    };
+}

@@ -31,7 +31,7 @@ pub use secret::{SecretError, read_secret};
 pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};
 pub use session::{AgentReport, PeerDescription, Registry, Session};
 pub use tickets::{Attachment, Tickets};
-pub use tls::TlsError;
+pub use tls::{TlsError, check_certificate};
 
 /// The application protocol that both sides must agree on.
 pub const ALPN: &[u8] = b"lightmetrics/1";

@@ -60,6 +60,11 @@ pub(crate) fn server(certificate: &Path, key: &Path) -> Result<QuicServerConfig,
         .map_err(|error| TlsError::Rustls(rustls::Error::General(error.to_string())))
 }
 
+/// Checks that a certificate chain and key can be read and fit together.
+pub fn check_certificate(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    server(certificate, key).map(|_| ())
+}
+
 /// The client's half: whom it trusts, nobody but the CA in `ca`.
 pub(crate) fn client(ca: &Path) -> Result<QuicClientConfig, TlsError> {
     let mut roots = rustls::RootCertStore::empty();

@@ -1,0 +1,152 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use lm_collector::settings::{DEFAULTS, Settings};
+use lm_collector::setup::{SetupOptions, setup};
+
+/// sysexits: what scripts and service managers tell apart.
+const EXIT_SOFTWARE: u8 = 1;
+const EXIT_CONFIG: u8 = 78;
+
+/// Keeps what agents send and answers what gateways ask.
+///
+/// Runs in the foreground with the settings in FILE until SIGTERM or SIGINT,
+/// then drains; a second signal ends it at once.
+#[derive(Parser)]
+#[command(name = "lm-collector", version = VERSION, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Settings (TOML); `--print-defaults` shows every key
+    #[arg(required_unless_present = "print_defaults")]
+    file: Option<PathBuf>,
+    /// Check FILE and the files it names, print every error, and exit
+    #[arg(long)]
+    check_config: bool,
+    /// Print the documented default settings
+    #[arg(long)]
+    print_defaults: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make certificates and tokens for a first installation
+    ///
+    /// What is there already is kept; certificates are made anew when half of
+    /// their life is over.
+    Setup(SetupArguments),
+}
+
+#[derive(Args)]
+struct SetupArguments {
+    /// Where to write; secrets are readable by you alone
+    #[arg(long)]
+    dir: PathBuf,
+    /// A host name or address under which agents reach the collector; repeatable
+    #[arg(long = "name", required = true)]
+    names: Vec<String>,
+    /// An agent that gets a token; repeatable
+    #[arg(long = "agent")]
+    agents: Vec<String>,
+    /// How long certificates are valid
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+}
+
+fn run_setup(arguments: SetupArguments) -> ExitCode {
+    let SetupArguments { dir, names, agents, days } = arguments;
+    let lifetime = Duration::from_secs(u64::from(days) * 86_400);
+    match setup(&SetupOptions { dir, names, agents, lifetime }) {
+        Ok(written) => {
+            for file in &written {
+                println!("{}", file.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("lm-collector: {error}");
+            ExitCode::from(EXIT_SOFTWARE)
+        }
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(Command::Setup(arguments)) = arguments.command {
+        return run_setup(arguments);
+    }
+    if arguments.print_defaults {
+        print!("{DEFAULTS}");
+        return ExitCode::SUCCESS;
+    }
+    let file = arguments.file.expect("clap requires FILE unless --print-defaults is given");
+    let settings = match Settings::read(&file) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                eprintln!("{mistake}");
+            }
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let credentials = match lm_collector::check(&settings) {
+        Ok(credentials) => credentials,
+        Err(errors) => {
+            for error in &errors {
+                eprintln!("{}: {error}", file.display());
+            }
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if arguments.check_config {
+        println!("{}: ok", file.display());
+        return ExitCode::SUCCESS;
+    }
+    tracing_subscriber::fmt().with_max_level(settings.log.level).with_ansi(false).with_target(false).init();
+    match lm_collector::run(settings, credentials, signals()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lm-collector: {error}");
+            ExitCode::from(EXIT_SOFTWARE)
+        }
+    }
+}
+
+/// Ends with the first SIGTERM or SIGINT; the second ends the process.
+async fn signals() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::error!("cannot listen for signals");
+    };
+    let mut either = async move || {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    either().await;
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        if let Ok(runtime) = runtime {
+            runtime.block_on(async {
+                let (Ok(mut term), Ok(mut int)) =
+                    (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+                else {
+                    return;
+                };
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                std::process::exit(130);
+            });
+        }
+    });
+}

@@ -1,0 +1,25 @@
+//! Why the collector cannot start or go on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::spool::SpoolError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use {}: {error}", path.display())]
+    Directory { path: PathBuf, error: io::Error },
+    #[error("cannot start thread {name}: {error}")]
+    Thread { name: &'static str, error: io::Error },
+    #[error("cannot listen on {addr} (TCP): {error}")]
+    Listen { addr: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Credentials(lm_mesh::CredentialError),
+    #[error(transparent)]
+    Tls(#[from] lm_mesh::TlsError),
+    #[error(transparent)]
+    Mesh(#[from] lm_mesh::ServerError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}

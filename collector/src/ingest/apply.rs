@@ -1,0 +1,202 @@
+//! Makes durable batches visible: head, recent lines, live tail.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lm_model::{Sample, Timestamp};
+use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
+
+use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
+use crate::store::Store;
+use crate::tail::{Notice, TailEvent};
+
+/// Exact counts of what ingest did.
+#[derive(Default)]
+pub struct StoreMetrics {
+    pub samples: AtomicU64,
+    pub log_lines: AtomicU64,
+    pub conflicts: AtomicU64,
+    pub expired_samples: AtomicU64,
+    pub expired_log_lines: AtomicU64,
+    pub spool_failures: AtomicU64,
+}
+
+/// Writes into the store.
+pub struct Applier {
+    pub store: Arc<Store>,
+    pub metrics: Arc<StoreMetrics>,
+}
+
+impl Applier {
+    /// Gives each reference of `columns` a series; returns those that the
+    /// series limit refused.
+    pub fn resolve(
+        &self,
+        dictionaries: &mut Dictionaries,
+        key: &DictionaryKey,
+        columns: &SampleColumns,
+    ) -> Vec<u32> {
+        let Some(dictionary) = dictionaries.get_mut(key) else { return Vec::new() };
+        let mut refused = BTreeSet::new();
+        let unresolved = |entry: &Entry| entry.series.is_none();
+        if !columns.references.iter().any(|r| dictionary.entries.get(*r as usize).is_some_and(unresolved)) {
+            return Vec::new();
+        }
+        let mut head = self.store.head_mut();
+        for reference in &columns.references {
+            let Some(entry) = dictionary.entries.get_mut(*reference as usize) else { continue };
+            if entry.series.is_none() {
+                match head.series(&entry.labels) {
+                    Ok(series) => entry.series = Some(series),
+                    Err(_) => {
+                        refused.insert(*reference);
+                    }
+                }
+            }
+        }
+        refused.into_iter().collect()
+    }
+
+    /// Items of `body` that have one of the `dropped` references.
+    pub fn count(&self, body: &Body, dropped: &[u32]) -> u64 {
+        match body {
+            Body::Samples(columns) if !dropped.is_empty() => {
+                columns.references.iter().filter(|r| dropped.binary_search(r).is_ok()).count() as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// Shows a batch; `is_live` when it has just arrived, so that the tail
+    /// shows it too. Returns the samples that contradict stored ones.
+    pub fn apply(
+        &self,
+        dictionaries: &mut Dictionaries,
+        agent: &Arc<str>,
+        header: &BatchHeader,
+        body: Body,
+        dropped: &[u32],
+        is_live: bool,
+    ) -> u64 {
+        let key = DictionaryKey {
+            agent: agent.clone(),
+            incarnation: header.id.incarnation,
+            epoch: header.dictionary_epoch,
+        };
+        match body {
+            Body::Samples(columns) => self.samples(dictionaries, &key, &columns, dropped),
+            Body::Logs(columns) => {
+                self.logs(dictionaries, &key, &columns, is_live);
+                0
+            }
+            Body::Events(events) => {
+                if is_live {
+                    self.notices(events.into_iter().map(|event| {
+                        let (code, message, items) = match event.kind {
+                            EventKind::Notice { code, message } => (code, message, 0),
+                            EventKind::SourceLoss { source, items, bytes, code } => (
+                                code,
+                                format!("{source}: {items} items, {bytes} bytes lost at the source"),
+                                items,
+                            ),
+                        };
+                        Notice {
+                            time_unix_nano: event.time.as_nanos(),
+                            code,
+                            agent: agent.to_string(),
+                            message,
+                            items,
+                        }
+                    }));
+                }
+                0
+            }
+            Body::Loss { .. } => 0,
+        }
+    }
+
+    fn samples(
+        &self,
+        dictionaries: &mut Dictionaries,
+        key: &DictionaryKey,
+        columns: &SampleColumns,
+        dropped: &[u32],
+    ) -> u64 {
+        let Some(dictionary) = dictionaries.get_mut(key) else { return 0 };
+        let mut head = self.store.head_mut();
+        let (mut stored, mut conflicts) = (0, 0);
+        let mut at = 0;
+        for (time, length) in columns.times.iter().zip(&columns.lengths) {
+            for index in at..at + *length as usize {
+                let (reference, value) = (columns.references[index], columns.values[index]);
+                if dropped.binary_search(&reference).is_ok() {
+                    continue;
+                }
+                let Some(entry) = dictionary.entries.get_mut(reference as usize) else { continue };
+                let sample = [Sample { time: *time, value }];
+                // A series that expired with its last sample gets a new id.
+                let mut appended = entry.series.and_then(|series| head.append(series, &sample).ok());
+                if appended.is_none() {
+                    entry.series = head.series(&entry.labels).ok();
+                    appended = entry.series.and_then(|series| head.append(series, &sample).ok());
+                }
+                if let Some(counts) = appended {
+                    stored += counts.stored as u64;
+                    conflicts += counts.conflicts as u64;
+                }
+            }
+            at += *length as usize;
+        }
+        self.metrics.samples.fetch_add(stored, Ordering::Relaxed);
+        self.metrics.conflicts.fetch_add(conflicts, Ordering::Relaxed);
+        conflicts
+    }
+
+    fn logs(
+        &self,
+        dictionaries: &mut Dictionaries,
+        key: &DictionaryKey,
+        columns: &LogColumns,
+        is_live: bool,
+    ) {
+        let Some(dictionary) = dictionaries.get_mut(key) else { return };
+        let mut recent = self.store.recent_mut();
+        for (reference, time, line) in columns.iter() {
+            let Some(entry) = dictionary.entries.get(reference as usize) else { continue };
+            if let Err(error) = recent.append(&entry.labels, time, line) {
+                tracing::warn!(%error, "a durable line cannot be shown");
+            }
+        }
+        drop(recent);
+        self.metrics.log_lines.fetch_add(columns.len() as u64, Ordering::Relaxed);
+        if is_live {
+            self.store.tail.publish(columns.iter().filter_map(|(reference, time_unix_nano, line)| {
+                let labels = dictionary.entries.get(reference as usize)?.labels.clone();
+                Some(TailEvent::Log { labels, time_unix_nano, line: line.into() })
+            }));
+        }
+    }
+
+    pub fn notices(&self, notices: impl IntoIterator<Item = Notice>) {
+        self.store.tail.publish(notices.into_iter().map(TailEvent::Notice));
+    }
+
+    /// Retention in memory. Counted: what expires was kept as long as promised.
+    pub fn expire(&self, now: Timestamp) {
+        let head = self.store.head_mut().expire(now);
+        let recent = self.store.recent_mut().expire(now.as_nanos());
+        let (samples, lines) =
+            (head.age.samples + head.memory.samples, recent.age.lines + recent.memory.lines);
+        self.metrics.expired_samples.fetch_add(samples as u64, Ordering::Relaxed);
+        self.metrics.expired_log_lines.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
+    /// [`Applier::expire`], when memory is over its bound.
+    pub fn expire_if_full(&self, now: Timestamp) {
+        let is_full = self.store.head().is_over_memory() || self.store.recent().is_over_memory();
+        if is_full {
+            self.expire(now);
+        }
+    }
+}

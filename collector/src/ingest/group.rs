@@ -1,0 +1,451 @@
+//! One group of commands, from check to answer: the heart of ingest.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lm_model::{LossReason, Timestamp};
+use lm_schema::DecodeLimits;
+use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
+use tokio::sync::oneshot;
+
+use super::apply::Applier;
+use super::dictionaries::{Dictionaries, DictionaryKey, Misfit};
+use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
+use super::watermarks::{Outcome, Verdict, Watermarks};
+use crate::Mutant;
+use crate::spool::{Record, Spool, SpoolError, encode};
+use crate::tail::Notice;
+
+/// What a sender is told when the disk is full or fails.
+const DISK_RETRY: Duration = Duration::from_secs(2);
+
+/// How ingest behaves.
+#[derive(Clone)]
+pub struct CoreOptions {
+    pub limits: DecodeLimits,
+    pub wall_clock: fn() -> Timestamp,
+    pub mutant: Option<Mutant>,
+}
+
+/// Everything that the ingest thread owns.
+pub struct Core {
+    pub(super) spool: Spool,
+    pub(super) watermarks: Watermarks,
+    pub(super) dictionaries: Dictionaries,
+    /// Dictionaries that the current spool segment holds already.
+    pub(super) in_segment: BTreeSet<DictionaryKey>,
+    pub(super) applier: Applier,
+    pub(super) options: CoreOptions,
+    /// Appended and not yet on disk: a sync failed, the next one may succeed.
+    pub(super) unfinished: Vec<Then>,
+}
+
+/// What is done once the group is on disk.
+pub(super) enum Then {
+    Answer(oneshot::Sender<Receipt>, Receipt),
+    Defined(oneshot::Sender<DefineOutcome>),
+    Apply { agent: Arc<str>, header: BatchHeader, body: Body, dropped: Vec<u32> },
+    Notice(Notice),
+}
+
+impl Core {
+    /// Handles a group: append all, sync once, then apply and answer.
+    pub(super) fn commit(&mut self, commands: impl Iterator<Item = Command>) {
+        let mut then = std::mem::take(&mut self.unfinished);
+        let mut waiting = Vec::new();
+        for command in commands {
+            match command {
+                Command::Push(push, reply) => {
+                    let receipt = self.push(push, &mut then);
+                    then.push(Then::Answer(reply, receipt));
+                }
+                Command::Define(define, reply) => match self.define(&define) {
+                    Ok(()) => then.push(Then::Defined(reply)),
+                    Err(outcome) => {
+                        let _ = reply.send(outcome);
+                    }
+                },
+                other => waiting.push(other),
+            }
+        }
+        if self.options.mutant == Some(Mutant::AckBeforeSync) {
+            self.finish(std::mem::take(&mut then));
+        }
+        match self.spool.sync((self.options.wall_clock)(), &self.watermarks) {
+            Ok(has_moved) => {
+                if has_moved {
+                    self.in_segment.clear();
+                }
+                self.finish(then);
+            }
+            Err(error) => self.postpone(&error, then),
+        }
+        for command in waiting {
+            self.answer(command);
+        }
+    }
+
+    fn answer(&self, command: Command) {
+        if !self.unfinished.is_empty() {
+            // What we know is not durable: the dropped reply says "try again".
+            return;
+        }
+        // A receiver that is gone does not need the answer.
+        match command {
+            Command::Resume(agent, held, reply) => {
+                let _ = reply.send(self.watermarks.resume(&agent, &held));
+            }
+            Command::Accounts(reply) => {
+                let accounts =
+                    self.watermarks.iter().map(|(agent, stream, incarnation, is_fenced, account)| {
+                        AccountOf {
+                            agent: agent.clone(),
+                            stream,
+                            incarnation,
+                            is_fenced,
+                            account: account.clone(),
+                        }
+                    });
+                let _ = reply.send(accounts.collect());
+            }
+            Command::Push(..) | Command::Define(..) => unreachable!("commit() handles these itself"),
+        }
+    }
+
+    /// Appends one batch, or decides that it is not stored.
+    fn push(&mut self, push: Push, then: &mut Vec<Then>) -> Receipt {
+        let Push { agent, instance, id, sequence_end, item_count, header, body } = push;
+        let (stream, incarnation) = (id.stream, id.incarnation);
+        let durable_end = self.watermarks.durable_end(&agent, stream, incarnation);
+        let now = (self.options.wall_clock)();
+        let is_checked = self.options.mutant != Some(Mutant::NoDedupe);
+        match self.watermarks.check(&agent, stream, incarnation, id.sequence, sequence_end) {
+            Verdict::Duplicate if is_checked => return ReceiptOutcome::Duplicate.at(durable_end),
+            Verdict::Gap { expected } if is_checked => return ReceiptOutcome::Gap(expected).at(durable_end),
+            Verdict::Fenced => {
+                let Ok(header) = header else { return ReceiptOutcome::Quarantined.at(sequence_end) };
+                let record = Record::Quarantined { agent: &agent, header: &header, body: &body };
+                let payload = encode(now, &instance, &record);
+                if let Err(error) = self.append(now, &payload) {
+                    return retry(&error, durable_end);
+                }
+                then.push(Then::Notice(notice(
+                    now,
+                    "batch_quarantined",
+                    &agent,
+                    format!(
+                        "batch {id} of an incarnation that has ended was kept apart: is its queue a copy?"
+                    ),
+                    u64::from(item_count),
+                )));
+                return ReceiptOutcome::Quarantined.at(sequence_end);
+            }
+            _ => {}
+        }
+        let header = match header {
+            Ok(header) => header,
+            Err(Unreadable::Version { newest }) => {
+                return ReceiptOutcome::Unsupported(newest).at(durable_end);
+            }
+            Err(Unreadable::Invalid(why)) => {
+                return self.reject(&agent, &instance, id, sequence_end, item_count, body.len(), why, then);
+            }
+        };
+        let decoded = match decode_body(&header, &body, &self.options.limits) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                let why = error.to_string();
+                return self.reject(&agent, &instance, id, sequence_end, item_count, body.len(), why, then);
+            }
+        };
+        let key = DictionaryKey { agent: agent.clone(), incarnation, epoch: header.dictionary_epoch };
+        let needs_dictionary = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
+        if needs_dictionary {
+            match self.dictionaries.check(&key, header.dictionary_length, &decoded.new_entries) {
+                Ok(()) => {}
+                Err(Misfit::Unknown) => {
+                    return ReceiptOutcome::NeedDictionary(header.dictionary_epoch).at(durable_end);
+                }
+                Err(Misfit::Conflict { reference }) => {
+                    let why =
+                        format!("reference {reference} of epoch {} has another meaning already", key.epoch);
+                    return self.reject(
+                        &agent,
+                        &instance,
+                        id,
+                        sequence_end,
+                        item_count,
+                        body.len(),
+                        why,
+                        then,
+                    );
+                }
+            }
+        }
+        let mut receipt = match self.store(now, &agent, &instance, &header, &body, &decoded, &key) {
+            Ok(dropped) => {
+                let items = self.applier.count(&decoded.body, &dropped);
+                if items > 0 {
+                    then.push(Then::Notice(notice(
+                        now,
+                        "series_limit",
+                        &agent,
+                        format!("{items} samples of {} new series are over the series limit", dropped.len()),
+                        items,
+                    )));
+                }
+                if let Body::Loss { items, reason, .. } = &decoded.body {
+                    then.push(Then::Notice(loss_notice(now, &agent, &header, *items, *reason)));
+                }
+                then.push(Then::Apply { agent: agent.clone(), header, body: decoded.body, dropped });
+                let mut receipt = ReceiptOutcome::Durable.at(sequence_end);
+                receipt.dropped_items = items;
+                receipt
+            }
+            Err(error) => return retry(&error, durable_end),
+        };
+        receipt.durable_end = self.watermarks.durable_end(&agent, stream, incarnation);
+        receipt.landed_end = receipt.durable_end;
+        receipt
+    }
+
+    /// Appends an accepted batch with its dictionary. Returns the references
+    /// that the series limit refused.
+    #[expect(clippy::too_many_arguments, reason = "one call, each argument a different thing")]
+    fn store(
+        &mut self,
+        now: Timestamp,
+        agent: &Arc<str>,
+        instance: &Arc<str>,
+        header: &BatchHeader,
+        body: &[u8],
+        decoded: &DecodedBody,
+        key: &DictionaryKey,
+    ) -> Result<Vec<u32>, SpoolError> {
+        let has_references = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
+        // What the segment lacks is what was known before this batch.
+        let dictionary = self.encode_dictionary(now, instance, key).filter(|_| has_references);
+        let before = if has_references {
+            self.dictionaries.extend(key, header.dictionary_length, &decoded.new_entries, instance)
+        } else {
+            0
+        };
+        let dropped = match &decoded.body {
+            Body::Samples(columns) => self.applier.resolve(&mut self.dictionaries, key, columns),
+            _ => Vec::new(),
+        };
+        let dropped_items = self.applier.count(&decoded.body, &dropped);
+        let record = Record::Accepted { agent, header, body, dropped_entries: &dropped, dropped_items };
+        let payload = encode(now, instance, &record);
+        if let Err(error) = self.append_with(now, instance, key, dictionary, &payload) {
+            // Entries without a record would be references that nobody can resolve.
+            self.dictionaries.truncate(key, before);
+            return Err(error);
+        }
+        let outcome = match &decoded.body {
+            Body::Loss { items, reason, .. } => {
+                Outcome::Lost { items: *items, reason: reason.name().to_owned() }
+            }
+            _ => Outcome::Stored { items: u64::from(header.item_count) - dropped_items },
+        };
+        let id = header.id;
+        self.watermarks.advance(agent, id.stream, id.incarnation, id.sequence, header.sequence_end, &outcome);
+        if dropped_items > 0 {
+            let reason = LossReason::Limit.name();
+            self.watermarks.add_lost(agent, id.stream, id.incarnation, reason, dropped_items);
+        }
+        Ok(dropped)
+    }
+
+    /// Appends a batch behind its dictionary, in one segment.
+    fn append_with(
+        &mut self,
+        now: Timestamp,
+        instance: &str,
+        key: &DictionaryKey,
+        mut dictionary: Option<Vec<u8>>,
+        payload: &[u8],
+    ) -> Result<(), SpoolError> {
+        let together = payload.len() + dictionary.as_ref().map_or(0, Vec::len);
+        if self.spool.needs_roll(now, together as u64) {
+            self.roll(now)?;
+            // By now it holds the batch's own entries too: harmless, they repeat.
+            dictionary = self.encode_dictionary(now, instance, key);
+        }
+        if let Some(dictionary) = dictionary {
+            self.spool.append(now, &dictionary, &self.watermarks)?;
+            self.in_segment.insert(key.clone());
+        }
+        self.spool.append(now, payload, &self.watermarks)
+    }
+
+    /// Fills the place of a batch that can never be accepted.
+    #[expect(clippy::too_many_arguments, reason = "one call, each argument a different thing")]
+    fn reject(
+        &mut self,
+        agent: &Arc<str>,
+        instance: &Arc<str>,
+        id: lm_model::BatchId,
+        sequence_end: u64,
+        item_count: u32,
+        bytes: usize,
+        why: String,
+        then: &mut Vec<Then>,
+    ) -> Receipt {
+        let now = (self.options.wall_clock)();
+        let items = u64::from(item_count);
+        let record = Record::Tombstone { agent, id, sequence_end, items, bytes: bytes as u64, reason: &why };
+        if let Err(error) = self.append(now, &encode(now, instance, &record)) {
+            return retry(&error, self.watermarks.durable_end(agent, id.stream, id.incarnation));
+        }
+        let outcome = Outcome::Lost { items, reason: LossReason::Rejected.name().to_owned() };
+        self.watermarks.advance(agent, id.stream, id.incarnation, id.sequence, sequence_end, &outcome);
+        tracing::warn!(%agent, batch = %id, items, "batch rejected: {why}");
+        then.push(Then::Notice(notice(now, "batch_rejected", agent, format!("batch {id}: {why}"), items)));
+        ReceiptOutcome::Rejected(why).at(sequence_end)
+    }
+
+    fn define(&mut self, define: &Define) -> Result<(), DefineOutcome> {
+        let now = (self.options.wall_clock)();
+        let key = DictionaryKey {
+            agent: define.agent.clone(),
+            incarnation: define.incarnation,
+            epoch: define.epoch,
+        };
+        if let Err(Misfit::Conflict { reference }) = self.dictionaries.check(&key, 0, &define.entries) {
+            return Err(DefineOutcome::Rejected(format!(
+                "reference {reference} has another meaning already"
+            )));
+        }
+        let before = self.dictionaries.extend(&key, 0, &define.entries, &define.instance);
+        // Written again with what is new, even if the segment has a shorter one.
+        self.in_segment.remove(&key);
+        let Some(payload) = self.encode_dictionary(now, &define.instance, &key) else { return Ok(()) };
+        if let Err(error) = self.append(now, &payload) {
+            tracing::error!(%error, "cannot write the spool");
+            self.dictionaries.truncate(&key, before);
+            return Err(DefineOutcome::RetryAfter(DISK_RETRY));
+        }
+        self.in_segment.insert(key);
+        Ok(())
+    }
+
+    /// The record that makes the current segment complete: a dictionary
+    /// stands in it before its first use there.
+    fn encode_dictionary(&self, now: Timestamp, instance: &str, key: &DictionaryKey) -> Option<Vec<u8>> {
+        if self.in_segment.contains(key) {
+            return None;
+        }
+        let dictionary = self.dictionaries.get(key);
+        let entries: Vec<_> =
+            dictionary.iter().flat_map(|known| &known.entries).map(|entry| entry.sent.clone()).collect();
+        let record = Record::Dictionary {
+            agent: &key.agent,
+            incarnation: key.incarnation,
+            epoch: key.epoch,
+            entries: &entries,
+        };
+        Some(encode(now, instance, &record))
+    }
+
+    fn append(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), SpoolError> {
+        if self.spool.needs_roll(now, payload.len() as u64) {
+            self.roll(now)?;
+        }
+        self.spool.append(now, payload, &self.watermarks)
+    }
+
+    fn roll(&mut self, now: Timestamp) -> Result<(), SpoolError> {
+        self.in_segment.clear();
+        self.spool.roll(now, &self.watermarks)
+    }
+
+    fn finish(&mut self, then: Vec<Then>) {
+        let mut notices = Vec::new();
+        let mut answers = Vec::new();
+        for step in then {
+            match step {
+                Then::Apply { agent, header, body, dropped } => {
+                    let conflicts =
+                        self.applier.apply(&mut self.dictionaries, &agent, &header, body, &dropped, true);
+                    if conflicts > 0 {
+                        self.watermarks.add_lost(
+                            &agent,
+                            header.id.stream,
+                            header.id.incarnation,
+                            "conflict",
+                            conflicts,
+                        );
+                    }
+                }
+                Then::Notice(notice) => notices.push(notice),
+                Then::Answer(reply, receipt) => answers.push((reply, receipt)),
+                Then::Defined(reply) => {
+                    let _ = reply.send(DefineOutcome::Durable);
+                }
+            }
+        }
+        self.applier.notices(notices);
+        self.applier.expire_if_full((self.options.wall_clock)());
+        for (reply, receipt) in answers {
+            // A session that ended meanwhile asks again at its next login.
+            let _ = reply.send(receipt);
+        }
+    }
+
+    /// The group is not on disk: nothing of it is acknowledged or shown. Its
+    /// records wait in the spool, so what follows from them waits too, and a
+    /// batch that is sent again meanwhile is not appended twice.
+    fn postpone(&mut self, error: &SpoolError, then: Vec<Then>) {
+        tracing::error!(%error, "cannot write the spool: nothing of this group is acknowledged");
+        self.applier.metrics.spool_failures.fetch_add(1, Ordering::Relaxed);
+        for step in then {
+            match step {
+                Then::Answer(reply, _) => {
+                    let _ = reply.send(ReceiptOutcome::RetryAfter(DISK_RETRY).at(0));
+                }
+                Then::Defined(reply) => {
+                    let _ = reply.send(DefineOutcome::RetryAfter(DISK_RETRY));
+                }
+                waits @ (Then::Apply { .. } | Then::Notice(_)) => self.unfinished.push(waits),
+            }
+        }
+    }
+
+    /// Retention, of memory and of disk.
+    pub(super) fn housekeep(&mut self) {
+        if !self.unfinished.is_empty() {
+            self.commit(std::iter::empty());
+        }
+        let now = (self.options.wall_clock)();
+        self.applier.expire(now);
+        match self.spool.expire(now) {
+            Ok(removed) if removed > 0 => tracing::info!(segments = removed, "spool segments expired"),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "cannot remove an expired spool segment"),
+        }
+    }
+}
+
+fn retry(error: &SpoolError, durable_end: u64) -> Receipt {
+    tracing::error!(%error, "cannot write the spool");
+    ReceiptOutcome::RetryAfter(DISK_RETRY).at(durable_end)
+}
+
+fn notice(now: Timestamp, code: &str, agent: &str, message: String, items: u64) -> Notice {
+    Notice { time_unix_nano: now.as_nanos(), code: code.to_owned(), agent: agent.to_owned(), message, items }
+}
+
+fn loss_notice(now: Timestamp, agent: &str, header: &BatchHeader, items: u64, reason: LossReason) -> Notice {
+    let message = format!(
+        "{} items of {} in sequences [{}, {}) were lost: {}",
+        items,
+        header.id.stream,
+        header.id.sequence,
+        header.sequence_end,
+        reason.name()
+    );
+    notice(now, "loss_declared", agent, message, items)
+}

@@ -1,0 +1,199 @@
+//! The ingest thread and the `Send` handle that sessions talk to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lm_model::{BatchId, Incarnation, Labels, Resume, Stream};
+use lm_schema::batch::BatchHeader;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::group::Core;
+use super::watermarks::Account;
+
+/// Commands that may wait for the thread.
+const COMMANDS_MAX: usize = 1024;
+/// Commands of one group, at most: bounds how long the first one waits.
+const GROUP_MAX: usize = 512;
+/// Bytes of batches between their arrival and their answer, of all sessions.
+const BUDGET_BYTES: usize = 64 << 20;
+/// How long a call waits for room before it is told to come back.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+/// What a sender that found no room is told.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How often retention runs when nothing arrives.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// A batch as it arrived.
+pub struct Push {
+    pub agent: Arc<str>,
+    pub instance: Arc<str>,
+    pub id: BatchId,
+    pub sequence_end: u64,
+    pub item_count: u32,
+    /// The plain fields, or why they can never be accepted.
+    pub header: Result<BatchHeader, Unreadable>,
+    pub body: Vec<u8>,
+}
+
+/// Why plain fields were not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    Invalid(String),
+    /// From the future: a newer collector will read it, so it is not rejected.
+    Version {
+        newest: u16,
+    },
+}
+
+/// A dictionary snapshot as it arrived.
+pub struct Define {
+    pub agent: Arc<str>,
+    pub instance: Arc<str>,
+    pub incarnation: Incarnation,
+    pub epoch: u32,
+    pub entries: Vec<Labels>,
+}
+
+/// The answer to a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub outcome: ReceiptOutcome,
+    pub durable_end: u64,
+    pub landed_end: u64,
+    /// Stored without these samples: they are over a limit, and declared.
+    pub dropped_items: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptOutcome {
+    Durable,
+    Duplicate,
+    Rejected(String),
+    NeedDictionary(u32),
+    Unsupported(u16),
+    RetryAfter(Duration),
+    Gap(u64),
+    Quarantined,
+}
+
+impl ReceiptOutcome {
+    pub(super) fn at(self, durable_end: u64) -> Receipt {
+        Receipt { outcome: self, durable_end, landed_end: durable_end, dropped_items: 0 }
+    }
+}
+
+/// The answer to a define.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefineOutcome {
+    Durable,
+    Rejected(String),
+    RetryAfter(Duration),
+}
+
+/// One stream of one agent, for reports.
+pub struct AccountOf {
+    pub agent: Arc<str>,
+    pub stream: Stream,
+    pub incarnation: Incarnation,
+    pub is_fenced: bool,
+    pub account: Account,
+}
+
+pub(super) enum Command {
+    Push(Push, oneshot::Sender<Receipt>),
+    Define(Define, oneshot::Sender<DefineOutcome>),
+    Resume(Arc<str>, Vec<(Stream, Incarnation)>, oneshot::Sender<Vec<Resume>>),
+    Accounts(oneshot::Sender<Vec<AccountOf>>),
+}
+
+/// Talks to the ingest thread. Cheap to clone.
+#[derive(Clone)]
+pub struct IngestHandle {
+    commands: mpsc::Sender<Command>,
+    budget: Arc<Semaphore>,
+}
+
+impl IngestHandle {
+    /// Stores a batch and returns what became of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a dropped call may still have been stored. Sending
+    /// the same batch again is harmless.
+    pub async fn push(&self, push: Push) -> Receipt {
+        let bytes = push.body.len().clamp(1, BUDGET_BYTES) as u32;
+        let retry = || ReceiptOutcome::RetryAfter(RETRY_AFTER).at(0);
+        let Ok(Ok(_budget)) = tokio::time::timeout(ROOM_WAIT, self.budget.acquire_many(bytes)).await else {
+            return retry();
+        };
+        let (tx, rx) = oneshot::channel();
+        if !self.send(Command::Push(push, tx)).await {
+            return retry();
+        }
+        rx.await.unwrap_or_else(|_| retry())
+    }
+
+    /// Stores a dictionary. Idempotent.
+    pub async fn define(&self, define: Define) -> DefineOutcome {
+        let (tx, rx) = oneshot::channel();
+        if !self.send(Command::Define(define, tx)).await {
+            return DefineOutcome::RetryAfter(RETRY_AFTER);
+        }
+        rx.await.unwrap_or(DefineOutcome::RetryAfter(RETRY_AFTER))
+    }
+
+    /// Where the given incarnations stand; `None` when the thread has stopped
+    /// or is overloaded.
+    pub async fn resume(&self, agent: Arc<str>, held: Vec<(Stream, Incarnation)>) -> Option<Vec<Resume>> {
+        let (tx, rx) = oneshot::channel();
+        if !self.send(Command::Resume(agent, held, tx)).await {
+            return None;
+        }
+        rx.await.ok()
+    }
+
+    /// What is stored and lost of every stream.
+    pub async fn accounts(&self) -> Option<Vec<AccountOf>> {
+        let (tx, rx) = oneshot::channel();
+        if !self.send(Command::Accounts(tx)).await {
+            return None;
+        }
+        rx.await.ok()
+    }
+
+    /// Waits for a place at most [`ROOM_WAIT`].
+    async fn send(&self, command: Command) -> bool {
+        matches!(tokio::time::timeout(ROOM_WAIT, self.commands.send(command)).await, Ok(Ok(())))
+    }
+}
+
+/// Starts the thread. It ends when every handle is gone, after a last sync;
+/// join it then.
+pub fn start(mut core: Core) -> std::io::Result<(IngestHandle, std::thread::JoinHandle<()>)> {
+    let (tx, rx) = mpsc::channel(COMMANDS_MAX);
+    let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(move || run(&mut core, rx))?;
+    Ok((IngestHandle { commands: tx, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }, thread))
+}
+
+fn run(core: &mut Core, mut commands: mpsc::Receiver<Command>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime with only timers needs no resource that can run out");
+    let mut group = Vec::with_capacity(GROUP_MAX);
+    let mut housekept = Instant::now();
+    loop {
+        let received = runtime.block_on(async {
+            tokio::time::timeout(HOUSEKEEPING, commands.recv_many(&mut group, GROUP_MAX)).await
+        });
+        match received {
+            Ok(0) => break,
+            Ok(_) => core.commit(group.drain(..)),
+            Err(_) => {}
+        }
+        if housekept.elapsed() >= HOUSEKEEPING {
+            core.housekeep();
+            housekept = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Ingest: one thread that validates, removes duplicates, spools, and only
+//! then answers and shows.
+//!
+//! Group commit comes by itself: while one group is being synced, the next
+//! one gathers in the channel. A batch is acknowledged when it and its place
+//! in the sequence are in one synced append; queries and the live tail see it
+//! after that, never before.
+
+mod apply;
+mod dictionaries;
+mod group;
+mod handle;
+mod replay;
+mod watermarks;
+
+pub use apply::StoreMetrics;
+pub use group::{Core, CoreOptions};
+pub use handle::{Define, DefineOutcome, IngestHandle, Push, Receipt, ReceiptOutcome, Unreadable, start};
+pub use watermarks::{Account, Lost, Watermarks};

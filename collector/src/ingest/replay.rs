@@ -1,0 +1,201 @@
+//! Rebuilding everything in memory from the spool.
+
+use std::sync::Arc;
+
+use lm_model::{BatchId, LossReason, Timestamp};
+use lm_schema::DecodeLimits;
+use lm_schema::batch::{Body, decode_body};
+
+use super::apply::{Applier, StoreMetrics};
+use super::dictionaries::{Dictionaries, DictionaryKey};
+use super::group::{Core, CoreOptions};
+use super::watermarks::{Outcome, Watermarks};
+use crate::spool::{OwnedRecord, Spool, SpoolError, Stored};
+use crate::store::Store;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    pub records: u64,
+    pub unreadable: u64,
+    /// Sequences that the spool once held and a neighbour says are missing.
+    pub lost_batches: u64,
+}
+
+impl Core {
+    /// Reads the whole spool into `store` and returns what ingest starts from.
+    ///
+    /// # Errors
+    ///
+    /// When the spool cannot be read or written. Damaged records are passed
+    /// over and counted, never an error.
+    pub fn open(
+        mut spool: Spool,
+        store: Arc<Store>,
+        metrics: Arc<StoreMetrics>,
+        options: CoreOptions,
+    ) -> Result<(Core, Replayed), SpoolError> {
+        let mut replay = Replay {
+            watermarks: Watermarks::default(),
+            dictionaries: Dictionaries::default(),
+            applier: Applier { store, metrics },
+            replayed: Replayed::default(),
+            since_expiry: 0,
+            wall_clock: options.wall_clock,
+        };
+        spool.replay(|stored| replay.handle(stored))?;
+        let Replay { watermarks, dictionaries, applier, replayed, .. } = replay;
+        let mut core = Core {
+            spool,
+            watermarks,
+            dictionaries,
+            in_segment: Default::default(),
+            applier,
+            options,
+            unfinished: Vec::new(),
+        };
+        let now = (core.options.wall_clock)();
+        core.spool.roll(now, &core.watermarks)?;
+        core.spool.sync(now, &core.watermarks)?;
+        core.housekeep();
+        Ok((core, replayed))
+    }
+}
+
+struct Replay {
+    watermarks: Watermarks,
+    dictionaries: Dictionaries,
+    applier: Applier,
+    replayed: Replayed,
+    since_expiry: u32,
+    wall_clock: fn() -> Timestamp,
+}
+
+/// Records between two looks at the memory bound.
+const EXPIRY_EVERY: u32 = 256;
+
+impl Replay {
+    fn handle(&mut self, stored: Result<Stored, lm_schema::Error>) {
+        let Stored { agent, instance, record } = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.replayed.unreadable += 1;
+                tracing::error!(%error, "a spool record cannot be read and is passed over");
+                return;
+            }
+        };
+        self.replayed.records += 1;
+        match record {
+            OwnedRecord::Watermarks(entries) => {
+                for (agent, stream, incarnation, account) in entries {
+                    self.watermarks.restore(&agent, stream, incarnation, account);
+                }
+            }
+            OwnedRecord::Dictionary { incarnation, epoch, entries } => {
+                let key = DictionaryKey { agent, incarnation, epoch };
+                self.dictionaries.extend(&key, 0, &entries, &instance);
+            }
+            OwnedRecord::Tombstone { id, sequence_end, items } => {
+                self.hole(&agent, id, None);
+                let outcome = Outcome::Lost { items, reason: LossReason::Rejected.name().to_owned() };
+                self.watermarks.advance(
+                    &agent,
+                    id.stream,
+                    id.incarnation,
+                    id.sequence,
+                    sequence_end,
+                    &outcome,
+                );
+            }
+            OwnedRecord::Quarantined => {}
+            OwnedRecord::Accepted { header, body, dropped_entries, dropped_items } => {
+                self.accepted(&agent, &instance, &header, &body, &dropped_entries, dropped_items);
+            }
+        }
+        self.since_expiry += 1;
+        if self.since_expiry >= EXPIRY_EVERY {
+            self.since_expiry = 0;
+            self.applier.expire_if_full((self.wall_clock)());
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        agent: &Arc<str>,
+        instance: &str,
+        header: &lm_schema::batch::BatchHeader,
+        body: &[u8],
+        dropped: &[u32],
+        dropped_items: u64,
+    ) {
+        let id = header.id;
+        self.hole(agent, id, Some(header.items_before));
+        let decoded = match decode_body(header, body, &DecodeLimits::STORED) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.replayed.unreadable += 1;
+                tracing::error!(%agent, batch = %id, %error, "an accepted batch cannot be read any more");
+                return;
+            }
+        };
+        let outcome = match &decoded.body {
+            Body::Loss { items, reason, .. } => {
+                Outcome::Lost { items: *items, reason: reason.name().to_owned() }
+            }
+            _ => Outcome::Stored { items: u64::from(header.item_count) - dropped_items },
+        };
+        // A snapshot that was written while a sync failed speaks of records
+        // behind it: those are shown, but counted already.
+        let is_counted = header.sequence_end <= self.watermarks.durable_end(agent, id.stream, id.incarnation);
+        if !is_counted {
+            self.watermarks.advance(
+                agent,
+                id.stream,
+                id.incarnation,
+                id.sequence,
+                header.sequence_end,
+                &outcome,
+            );
+            if dropped_items > 0 {
+                let reason = LossReason::Limit.name();
+                self.watermarks.add_lost(agent, id.stream, id.incarnation, reason, dropped_items);
+            }
+        }
+        let key = DictionaryKey {
+            agent: agent.clone(),
+            incarnation: id.incarnation,
+            epoch: header.dictionary_epoch,
+        };
+        self.dictionaries.extend(&key, header.dictionary_length, &decoded.new_entries, instance);
+        let conflicts =
+            self.applier.apply(&mut self.dictionaries, agent, header, decoded.body, dropped, false);
+        if conflicts > 0 && !is_counted {
+            self.watermarks.add_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
+        }
+    }
+
+    /// Declares what stood between the watermark and `id` in the spool once:
+    /// it was acknowledged, so no agent will send it again.
+    fn hole(&mut self, agent: &Arc<str>, id: BatchId, items_before: Option<u64>) {
+        let expected = self.watermarks.durable_end(agent, id.stream, id.incarnation);
+        if id.sequence <= expected {
+            return;
+        }
+        let known: u64 = self
+            .watermarks
+            .iter()
+            .filter(|(known, stream, incarnation, ..)| {
+                *known == agent && *stream == id.stream && *incarnation == id.incarnation
+            })
+            .map(|(.., account)| account.items + account.lost.values().map(|lost| lost.items).sum::<u64>())
+            .sum();
+        let items = items_before.map_or(0, |before| before.saturating_sub(known));
+        let outcome = Outcome::Lost { items, reason: LossReason::Corrupt.name().to_owned() };
+        self.replayed.lost_batches += id.sequence - expected;
+        tracing::error!(
+            %agent, stream = %id.stream, incarnation = %id.incarnation, items,
+            "sequences [{expected}, {}) are missing from the spool: declared lost", id.sequence
+        );
+        self.watermarks.advance(agent, id.stream, id.incarnation, expected, id.sequence, &outcome);
+    }
+}

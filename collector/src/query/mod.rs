@@ -1,0 +1,11 @@
+//! Answers for readers: PromQL, labels, logs and the live tail, over RPC.
+//!
+//! Server objects are thin; evaluation runs on the threads of [`Pool`].
+
+mod cursor;
+mod pool;
+mod reader;
+mod tail;
+
+pub use pool::Pool;
+pub use reader::{QueryContext, ReaderServer};

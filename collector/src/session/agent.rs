@@ -1,0 +1,168 @@
+//! An agent's session and its batch sink. The identity is the session's: what
+//! a batch says of itself cannot make it another agent's.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lm_mesh::{AgentReport, Attachment, Peer};
+use lm_model::BatchId;
+use lm_schema::batch::{BatchHeader, read_dictionary, read_incarnation, read_stream};
+use lm_schema::mesh_capnp::{agent_session, batch_sink, define_outcome, receipt};
+use lm_schema::{Error, batch_capnp};
+
+use super::CollectorHost;
+use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
+use crate::unix_now;
+
+pub struct AgentServer {
+    host: Arc<CollectorHost>,
+    peer: Rc<Peer>,
+    agent: Arc<str>,
+}
+
+impl AgentServer {
+    pub fn new(host: Arc<CollectorHost>, peer: Rc<Peer>) -> Self {
+        let agent = Arc::from(&peer.session.principal.name[..]);
+        AgentServer { host, peer, agent }
+    }
+}
+
+impl agent_session::Server for AgentServer {
+    async fn heartbeat(
+        self: Rc<Self>,
+        params: agent_session::HeartbeatParams,
+        mut results: agent_session::HeartbeatResults,
+    ) -> Result<(), capnp::Error> {
+        let facts = params.get()?.get_facts()?;
+        let now = unix_now().as_millis();
+        let report = AgentReport {
+            unix_ms: facts.get_unix_ms(),
+            queue_pending_bytes: facts.get_queue_pending_bytes(),
+            queue_pending_batches: facts.get_queue_pending_batches(),
+            queue_capacity_bytes: facts.get_queue_capacity_bytes(),
+            dropped_items: facts.get_dropped_items(),
+        };
+        self.peer.session.heartbeat(report, now);
+        results.get().init_directives().set_collector_unix_ms(now);
+        Ok(())
+    }
+
+    async fn bulk_ticket(
+        self: Rc<Self>,
+        _: agent_session::BulkTicketParams,
+        mut results: agent_session::BulkTicketResults,
+    ) -> Result<(), capnp::Error> {
+        let sink = SinkServer { host: self.host.clone(), peer: self.peer.clone(), agent: self.agent.clone() };
+        let ticket = self.peer.tickets.issue(Attachment::Sink(capnp_rpc::new_client(sink)))?;
+        results.get().set_ticket(&ticket);
+        Ok(())
+    }
+}
+
+/// Takes batches of one agent.
+struct SinkServer {
+    host: Arc<CollectorHost>,
+    peer: Rc<Peer>,
+    agent: Arc<str>,
+}
+
+impl SinkServer {
+    /// Copies a batch out of the message.
+    fn read(&self, from: batch_capnp::batch::Reader<'_>) -> Result<Push, capnp::Error> {
+        let body = from.get_body()?;
+        let header =
+            match BatchHeader::read(from) {
+                Ok(_) if body.len() > self.host.batch_bytes_max as usize => Err(Unreadable::Invalid(
+                    format!("body of {} bytes (at most {})", body.len(), self.host.batch_bytes_max),
+                )),
+                Ok(header) => Ok(header),
+                Err(Error::Version { newest, .. }) => Err(Unreadable::Version { newest }),
+                Err(error) => Err(Unreadable::Invalid(error.to_string())),
+            };
+        let sequence = from.get_sequence();
+        Ok(Push {
+            agent: self.agent.clone(),
+            instance: self.agent.clone(),
+            id: BatchId {
+                stream: read_stream(from.get_stream()?),
+                incarnation: read_incarnation(from.get_incarnation()?),
+                sequence,
+            },
+            // Fields that make no sense fill one place of the sequence.
+            sequence_end: match &header {
+                Ok(header) => header.sequence_end,
+                Err(_) => sequence.saturating_add(1),
+            },
+            item_count: from.get_item_count(),
+            body: if header.is_ok() { body.to_vec() } else { Vec::new() },
+            header,
+        })
+    }
+}
+
+impl batch_sink::Server for SinkServer {
+    async fn push(
+        self: Rc<Self>,
+        params: batch_sink::PushParams,
+        mut results: batch_sink::PushResults,
+    ) -> Result<(), capnp::Error> {
+        let push = self.read(params.get()?.get_batch()?)?;
+        drop(params);
+        let items = u64::from(push.item_count);
+        let receipt = self.host.ingest.push(push).await;
+        if receipt.outcome == ReceiptOutcome::Durable {
+            self.peer.session.batches.fetch_add(1, Ordering::Relaxed);
+            self.peer.session.items.fetch_add(items, Ordering::Relaxed);
+        }
+        write_receipt(&receipt, self.host.calls_in_flight_max, results.get().init_receipt());
+        Ok(())
+    }
+
+    async fn define(
+        self: Rc<Self>,
+        params: batch_sink::DefineParams,
+        mut results: batch_sink::DefineResults,
+    ) -> Result<(), capnp::Error> {
+        let (incarnation, dictionary) = {
+            let params = params.get()?;
+            let dictionary = read_dictionary(params.get_dictionary()?, &self.host.limits);
+            (read_incarnation(params.get_incarnation()?), dictionary)
+        };
+        drop(params);
+        let outcome = match dictionary {
+            Ok((epoch, entries)) => {
+                let (agent, instance) = (self.agent.clone(), self.agent.clone());
+                self.host.ingest.define(Define { agent, instance, incarnation, epoch, entries }).await
+            }
+            Err(error) => DefineOutcome::Rejected(error.to_string()),
+        };
+        write_define_outcome(&outcome, results.get().init_outcome());
+        Ok(())
+    }
+}
+
+fn write_receipt(from: &Receipt, credit: u16, mut to: receipt::Builder<'_>) {
+    to.set_durable_end(from.durable_end);
+    to.set_landed_end(from.landed_end);
+    to.set_dropped_items(from.dropped_items);
+    to.set_credit(credit);
+    match &from.outcome {
+        ReceiptOutcome::Durable => to.set_durable(()),
+        ReceiptOutcome::Duplicate => to.set_duplicate(()),
+        ReceiptOutcome::Rejected(why) => to.set_rejected(&why[..]),
+        ReceiptOutcome::NeedDictionary(epoch) => to.set_need_dictionary(*epoch),
+        ReceiptOutcome::Unsupported(newest) => to.set_unsupported(*newest),
+        ReceiptOutcome::RetryAfter(wait) => to.set_retry_after_ms(wait.as_millis() as u32),
+        ReceiptOutcome::Gap(expected) => to.set_gap(*expected),
+        ReceiptOutcome::Quarantined => to.set_quarantined(()),
+    }
+}
+
+fn write_define_outcome(from: &DefineOutcome, mut to: define_outcome::Builder<'_>) {
+    match from {
+        DefineOutcome::Durable => to.set_durable(()),
+        DefineOutcome::Rejected(why) => to.set_rejected(&why[..]),
+        DefineOutcome::RetryAfter(wait) => to.set_retry_after_ms(wait.as_millis() as u32),
+    }
+}

@@ -1,0 +1,96 @@
+//! Decides what a login is worth.
+
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use lm_mesh::{Admission, Capability, Credentials, Host, Peer, Refusal, Registry, Role};
+use lm_schema::DecodeLimits;
+
+use super::agent::AgentServer;
+use super::gateway::GatewayServer;
+use super::operator::OperatorServer;
+use crate::ingest::IngestHandle;
+use crate::query::QueryContext;
+
+/// Shared by all sessions.
+pub struct CollectorHost {
+    pub cluster_id: Vec<u8>,
+    pub credentials: Credentials,
+    pub ingest: IngestHandle,
+    pub queries: Arc<QueryContext>,
+    pub limits: DecodeLimits,
+    pub batch_bytes_max: u32,
+    pub calls_in_flight_max: u16,
+    /// Set once the mesh listens.
+    pub registry: OnceLock<Registry>,
+}
+
+impl Host for CollectorHost {
+    fn admit(self: Arc<Self>, peer: Rc<Peer>) -> LocalBoxFuture<'static, Result<Admission, Refusal>> {
+        async move {
+            let mut resume = Vec::new();
+            let capability = match peer.session.principal.role {
+                Role::Agent => {
+                    self.check_cluster(&peer)?;
+                    let agent: Arc<str> = Arc::from(&peer.session.principal.name[..]);
+                    resume =
+                        self.ingest.resume(agent, peer.incarnations.clone()).await.ok_or_else(overloaded)?;
+                    Capability::Agent(capnp_rpc::new_client(AgentServer::new(self.clone(), peer)))
+                }
+                Role::Gateway => {
+                    Capability::Gateway(capnp_rpc::new_client(GatewayServer { host: self.clone(), peer }))
+                }
+                Role::Operator => {
+                    Capability::Operator(capnp_rpc::new_client(OperatorServer { host: self.clone() }))
+                }
+                role @ (Role::Reader | Role::Writer) => {
+                    return Err(Refusal {
+                        code: "denied",
+                        message: format!(
+                            "a {} token opens no session; it is for HTTP requests to the gateway",
+                            role.name()
+                        ),
+                    });
+                }
+            };
+            Ok(Admission {
+                cluster_id: self.cluster_id.clone(),
+                resume,
+                limits: self.limits,
+                batch_bytes_max: self.batch_bytes_max,
+                calls_in_flight_max: self.calls_in_flight_max,
+                capability,
+            })
+        }
+        .boxed_local()
+    }
+}
+
+impl CollectorHost {
+    /// A queue that belongs to another cluster must not be taken by surprise:
+    /// what that one has acknowledged is not here.
+    fn check_cluster(&self, peer: &Peer) -> Result<(), Refusal> {
+        if peer.cluster_id.is_empty() || peer.cluster_id == self.cluster_id {
+            return Ok(());
+        }
+        Err(Refusal {
+            code: "cluster",
+            message: format!(
+                "the queue belongs to cluster {}, this is {}; was the collector's disk emptied? \
+                 To go on here: lm-agent queue reassign FILE",
+                hex(&peer.cluster_id),
+                hex(&self.cluster_id)
+            ),
+        })
+    }
+}
+
+fn overloaded() -> Refusal {
+    Refusal { code: "overloaded", message: "ingest does not answer; try again".to_owned() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,8 @@
+//! What each kind of peer is granted: the collector's side of the mesh.
+
+mod agent;
+mod gateway;
+mod host;
+mod operator;
+
+pub use host::CollectorHost;

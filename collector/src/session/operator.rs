@@ -1,0 +1,55 @@
+//! The operator's capability: see who is there.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lm_mesh::Session;
+use lm_schema::mesh_capnp::{operator, session_facts};
+
+use super::CollectorHost;
+
+pub struct OperatorServer {
+    pub host: Arc<CollectorHost>,
+}
+
+impl operator::Server for OperatorServer {
+    async fn sessions(
+        self: Rc<Self>,
+        _: operator::SessionsParams,
+        mut results: operator::SessionsResults,
+    ) -> Result<(), capnp::Error> {
+        let sessions = self.host.registry.get().map(lm_mesh::Registry::sessions).unwrap_or_default();
+        let mut list = results.get().init_sessions(sessions.len() as u32);
+        for (index, session) in sessions.iter().enumerate() {
+            write(session, list.reborrow().get(index as u32));
+        }
+        Ok(())
+    }
+}
+
+fn write(session: &Session, mut to: session_facts::Builder<'_>) {
+    let (report, stats) = (session.report(), session.stats());
+    to.set_id(session.id);
+    to.set_identity(&session.principal.name[..]);
+    to.set_role(session.principal.role.name());
+    to.set_product(&session.peer.product[..]);
+    to.set_version(&session.peer.version[..]);
+    to.set_hostname(&session.peer.hostname[..]);
+    to.set_remote(&session.remote().to_string()[..]);
+    to.set_transport("quic");
+    to.set_connected_unix_ms(session.connected_unix_ms);
+    to.set_last_heartbeat_unix_ms(session.last_heartbeat_unix_ms());
+    to.set_clock_skew_ms(session.clock_skew_ms());
+    to.set_queue_pending_bytes(report.queue_pending_bytes);
+    to.set_queue_pending_batches(report.queue_pending_batches);
+    to.set_queue_capacity_bytes(report.queue_capacity_bytes);
+    to.set_dropped_items(report.dropped_items);
+    to.set_bytes_received(stats.udp_rx.bytes);
+    to.set_bytes_sent(stats.udp_tx.bytes);
+    to.set_rtt_micros(stats.path.rtt.as_micros() as u64);
+    to.set_lost_packets(stats.path.lost_packets);
+    to.set_calls(session.calls.load(Ordering::Relaxed));
+    to.set_batches(session.batches.load(Ordering::Relaxed));
+    to.set_items(session.items.load(Ordering::Relaxed));
+}

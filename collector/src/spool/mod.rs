@@ -1,0 +1,187 @@
+//! The spool: what the collector has acknowledged, and the only truth about it.
+//!
+//! A journal of `schema/spool.capnp` records. Every segment is complete in
+//! itself: it begins with all watermarks, and each dictionary stands in it
+//! before its first use there. So the oldest segment can go at any time, which
+//! is how retention works, and damage in one segment does not spread.
+
+mod record;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lm_journal::{Fs, Log, LogOptions, RecordHeader, SegmentId};
+use lm_model::Timestamp;
+
+use crate::ingest::Watermarks;
+pub use record::{OwnedRecord, Record, Stored, encode};
+
+/// Kind of all our journal records: what they are stands in their payload.
+const KIND: u8 = 1;
+/// A snapshot of all watermarks is the largest record.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// Records of one group that may wait for the sync.
+const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+/// A segment is closed after this part of the retention, so that age can
+/// remove it.
+const SEGMENTS_PER_RETENTION: u32 = 12;
+
+/// The spool could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("spool: {0}")]
+pub struct SpoolError(#[from] lm_journal::Error);
+
+/// Bounds of the spool.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    pub bytes_max: u64,
+    pub segment_bytes: u64,
+    pub retention: Duration,
+}
+
+pub struct Spool<F: Fs = lm_journal::RealFs> {
+    log: Log<F>,
+    options: SpoolOptions,
+    /// When the active segment was begun.
+    active_since: Timestamp,
+}
+
+impl<F: Fs> Spool<F> {
+    /// Opens the spool in `dir`, which is made if needed and locked.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is in use by another process, written by another
+    /// version, or cannot be read. Damage is reported in the log, no error.
+    pub fn open(fs: F, dir: PathBuf, options: SpoolOptions) -> Result<Spool<F>, SpoolError> {
+        let log_options = LogOptions {
+            segment_bytes: options.segment_bytes,
+            record_bytes_max: RECORD_BYTES_MAX,
+            unsynced_bytes_max: UNSYNCED_BYTES_MAX,
+            ..LogOptions::default()
+        };
+        let (log, recovered) = Log::open(fs, Path::new(&dir), log_options)?;
+        for damage in &recovered.quarantined {
+            tracing::error!(segment = damage.segment, range = ?damage.range, "the spool is damaged here");
+        }
+        for file in &recovered.quarantined_files {
+            tracing::error!(file = %file.display(), "a spool segment is unreadable and was set aside");
+        }
+        if let Some(torn) = &recovered.truncated {
+            tracing::info!(segment = torn.segment, range = ?torn.range, "cut off what was never acknowledged");
+        }
+        Ok(Spool { log, options, active_since: Timestamp::MIN })
+    }
+
+    /// Hands every record to `handle`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read at all. Records that make no sense are
+    /// handed over as errors.
+    pub fn replay(
+        &mut self,
+        mut handle: impl FnMut(Result<Stored, lm_schema::Error>),
+    ) -> Result<(), SpoolError> {
+        let mut cursor = self.log.cursor_from_start();
+        while let Some((_, record)) = cursor.next(&self.log)? {
+            handle(record::decode(&record.payload));
+        }
+        Ok(())
+    }
+
+    /// Whether records of `lens` bytes need a new segment.
+    pub fn needs_roll(&self, now: Timestamp, lens: u64) -> bool {
+        let age_max = self.options.retention / SEGMENTS_PER_RETENTION;
+        self.log.needs_roll(lens) || self.active_since.saturating_add(age_max) < now
+    }
+
+    /// Begins a new segment with a snapshot of `watermarks`.
+    pub fn roll(&mut self, now: Timestamp, watermarks: &Watermarks) -> Result<(), SpoolError> {
+        self.log.set_tag(tag(now));
+        self.log.roll(&mut || vec![snapshot(now, watermarks)])?;
+        self.active_since = now;
+        Ok(())
+    }
+
+    /// Appends a record in memory. [`Spool::needs_roll`] was asked before.
+    pub fn append(
+        &mut self,
+        now: Timestamp,
+        payload: &[u8],
+        watermarks: &Watermarks,
+    ) -> Result<(), SpoolError> {
+        match self.log.append(&header(), payload) {
+            Ok(_) => return Ok(()),
+            Err(lm_journal::Error::NeedsSync) => {
+                self.sync(now, watermarks)?;
+            }
+            Err(lm_journal::Error::NeedsRoll) => self.roll(now, watermarks)?,
+            Err(error) => return Err(error.into()),
+        }
+        self.log.append(&header(), payload)?;
+        Ok(())
+    }
+
+    /// Makes everything appended durable. Returns whether records moved to a
+    /// new segment because the old one failed.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of what was appended is durable; all of it is kept for the
+    /// next call.
+    pub fn sync(&mut self, now: Timestamp, watermarks: &Watermarks) -> Result<bool, SpoolError> {
+        self.log.set_tag(tag(now));
+        let synced = self.log.sync(&mut || vec![snapshot(now, watermarks)])?;
+        if synced.moved {
+            tracing::warn!("a spool segment failed; its unsynced records were written to a new one");
+            self.active_since = now;
+        }
+        Ok(synced.moved)
+    }
+
+    /// Removes segments that are too old or too much. Returns how many.
+    pub fn expire(&mut self, now: Timestamp) -> Result<usize, SpoolError> {
+        let cutoff = now.saturating_sub(self.options.retention);
+        let mut removed = 0;
+        while let Some(oldest) = self.expired(cutoff) {
+            self.log.remove_segment(oldest)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// The oldest segment, if it may go. All of its records are older than
+    /// the beginning of the one after it.
+    fn expired(&self, cutoff: Timestamp) -> Option<SegmentId> {
+        let mut segments = self.log.segments();
+        let oldest = segments.next()?;
+        let next = segments.next()?;
+        if self.log.active() == Some(oldest.id) {
+            return None;
+        }
+        let next_began = next.tag.map(begun)?;
+        (next_began < cutoff || self.log.bytes() > self.options.bytes_max).then_some(oldest.id)
+    }
+}
+
+fn header() -> RecordHeader {
+    RecordHeader { kind: KIND, ..RecordHeader::default() }
+}
+
+fn snapshot(now: Timestamp, watermarks: &Watermarks) -> lm_journal::Record {
+    lm_journal::Record { header: header(), payload: encode(now, "", &Record::Watermarks(watermarks)) }
+}
+
+/// A segment's tag: when it was begun, in ms.
+fn tag(now: Timestamp) -> [u8; 16] {
+    let mut tag = [0; 16];
+    tag[..8].copy_from_slice(&now.as_millis().to_le_bytes());
+    tag
+}
+
+fn begun(tag: [u8; 16]) -> Timestamp {
+    let mut millis = [0; 8];
+    millis.copy_from_slice(&tag[..8]);
+    Timestamp::from_millis(i64::from_le_bytes(millis))
+}
