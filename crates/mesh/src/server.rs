@@ -307,6 +307,9 @@ async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
     let mut control = tokio::task::spawn_local(control);
 
     let peer = tokio::select! {
+        // Its end drops the login too, but is the cause.
+        biased;
+        _ = &mut control => return connection.close(CloseCode::ControlLost.number(), b"control stream ended"),
         admitted = tokio::time::timeout(LOGIN_DEADLINE, admitted_rx) => match admitted {
             Ok(Ok(peer)) => peer,
             // The refusal itself goes out as the login's answer first.
@@ -316,7 +319,6 @@ async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
             }
             Err(_) => return connection.close(CloseCode::LoginTimeout.number(), b"no login within 5 s"),
         },
-        _ = &mut control => return connection.close(CloseCode::ControlLost.number(), b"control stream ended"),
     };
     let session = peer.session.clone();
     shared.registry.insert(session.clone());

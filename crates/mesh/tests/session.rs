@@ -1,0 +1,366 @@
+//! Sessions over real sockets: who gets in, what a ticket is worth, and what
+//! becomes of peers that misbehave.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use lm_mesh::{
+    Admission, Attachment, Capability, Connected, Credentials, DialError, Dialer, DialerConfig, Granted,
+    Host, Peer, PeerDescription, Refusal, Registry, Server, ServerConfig,
+};
+use lm_model::{Incarnation, Resume, Stream};
+use lm_schema::mesh_capnp::{agent_session, batch_sink};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Grants every agent a session that hands out sinks.
+#[derive(Default)]
+struct TestHost {
+    refuse: Mutex<Option<&'static str>>,
+}
+
+struct Agent(Rc<Peer>);
+struct Sink;
+
+impl Host for TestHost {
+    fn admit(self: Arc<Self>, peer: Rc<Peer>) -> LocalBoxFuture<'static, Result<Admission, Refusal>> {
+        async move {
+            if let Some(message) = *self.refuse.lock().unwrap() {
+                return Err(Refusal { code: "denied", message: message.to_owned() });
+            }
+            let resume = peer
+                .incarnations
+                .iter()
+                .map(|(stream, incarnation)| Resume {
+                    stream: *stream,
+                    incarnation: *incarnation,
+                    durable_end: 5,
+                    landed_end: 4,
+                })
+                .collect();
+            Ok(Admission {
+                cluster_id: b"cluster".to_vec(),
+                resume,
+                limits: lm_schema::DecodeLimits::default(),
+                batch_bytes_max: 1 << 20,
+                calls_in_flight_max: 8,
+                capability: Capability::Agent(capnp_rpc::new_client(Agent(peer))),
+            })
+        }
+        .boxed_local()
+    }
+}
+
+impl agent_session::Server for Agent {
+    async fn heartbeat(
+        self: Rc<Self>,
+        _: agent_session::HeartbeatParams,
+        mut results: agent_session::HeartbeatResults,
+    ) -> Result<(), capnp::Error> {
+        results.get().init_directives().set_collector_unix_ms(42);
+        Ok(())
+    }
+
+    async fn bulk_ticket(
+        self: Rc<Self>,
+        _: agent_session::BulkTicketParams,
+        mut results: agent_session::BulkTicketResults,
+    ) -> Result<(), capnp::Error> {
+        let ticket = self.0.tickets.issue(Attachment::Sink(capnp_rpc::new_client(Sink)))?;
+        results.get().set_ticket(&ticket);
+        Ok(())
+    }
+}
+
+impl batch_sink::Server for Sink {
+    async fn push(
+        self: Rc<Self>,
+        params: batch_sink::PushParams,
+        mut results: batch_sink::PushResults,
+    ) -> Result<(), capnp::Error> {
+        let body = params.get()?.get_batch()?.get_body()?;
+        assert_ne!(body, b"panic", "the test asked for it");
+        results.get().init_receipt().set_durable_end(body.len() as u64);
+        Ok(())
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    server: Option<Server>,
+    host: Arc<TestHost>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        certificates(dir.path(), "ca.pem", "chain.pem", "key.pem");
+        secret(&dir.path().join("token"), TOKEN);
+        secret(&dir.path().join("wrong"), &TOKEN.replace('0', "9"));
+        secret(
+            &dir.path().join("tokens.toml"),
+            &format!("[[tokens]]\nagent_id = \"a1\"\ntoken = \"{TOKEN}\"\n"),
+        );
+        let mut bench = Bench { dir, server: None, host: Arc::default() };
+        bench.start("127.0.0.1:0".parse().unwrap());
+        bench
+    }
+
+    fn start(&mut self, listen: SocketAddr) {
+        let mut credentials = Credentials::default();
+        credentials.add_agents(&self.path("tokens.toml")).unwrap();
+        let config = ServerConfig {
+            listen,
+            certificate: self.path("chain.pem"),
+            key: self.path("key.pem"),
+            reset_key: [7; 64],
+            workers: 2,
+        };
+        self.server = Some(Server::start(config, credentials, self.host.clone()).unwrap());
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.server.as_ref().unwrap().local_addr()
+    }
+
+    fn registry(&self) -> Registry {
+        self.server.as_ref().unwrap().registry()
+    }
+
+    fn dialer(&self, token: &str, ca: &str) -> Dialer {
+        Dialer::new(DialerConfig {
+            endpoints: vec![self.addr().to_string()],
+            server_name: Some("localhost".to_owned()),
+            ca: self.path(ca),
+            token: self.path(token),
+        })
+    }
+
+    async fn connect(&self) -> Connected {
+        self.dialer("token", "ca.pem").dial(&peer(), b"cluster", &[]).await.unwrap()
+    }
+}
+
+fn peer() -> PeerDescription {
+    PeerDescription { product: "test".to_owned(), version: "1".to_owned(), hostname: "h\x1b[1m".to_owned() }
+}
+
+fn secret(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn certificates(dir: &Path, ca: &str, chain: &str, key: &str) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(dir.join(ca), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let server_key = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join(chain), server.signed_by(&server_key, &issuer).unwrap().pem()).unwrap();
+    secret(&dir.join(key), &server_key.serialize_pem());
+}
+
+fn run(test: impl AsyncFnOnce(&mut Bench)) {
+    let mut bench = Bench::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(30), test(&mut bench)).await.expect("the test hangs");
+    });
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn agent(connected: &Connected) -> agent_session::Client {
+    let Granted::Agent(agent) = &connected.granted else { panic!("not an agent's grant") };
+    agent.clone()
+}
+
+async fn ticket(connected: &Connected) -> Vec<u8> {
+    let response = agent(connected).bulk_ticket_request().send().promise.await.unwrap();
+    response.get().unwrap().get_ticket().unwrap().to_vec()
+}
+
+async fn push(sink: &batch_sink::Client, body: &[u8]) -> Result<u64, capnp::Error> {
+    let mut request = sink.push_request();
+    request.get().init_batch().set_body(body);
+    let response = request.send().promise.await?;
+    Ok(response.get()?.get_receipt()?.get_durable_end())
+}
+
+#[test]
+fn a_login_grants_a_session_and_a_ticket_a_stream() {
+    run(async |bench| {
+        let held = [(Stream::Logs, Incarnation { ordinal: 3, nonce: 4 })];
+        let connected = bench.dialer("token", "ca.pem").dial(&peer(), b"cluster", &held).await.unwrap();
+        assert_eq!((&connected.identity[..], &connected.cluster_id[..]), ("a1", &b"cluster"[..]));
+        assert_eq!((connected.resume[0].incarnation.ordinal, connected.resume[0].durable_end), (3, 5));
+        let Attachment::Sink(sink) = connected.attach(&ticket(&connected).await).await.unwrap() else {
+            panic!("not a sink")
+        };
+        assert_eq!(push(&sink, &[1; 500_000]).await.unwrap(), 500_000);
+
+        let registry = bench.registry();
+        eventually("the session is listed", || registry.sessions().len() == 1).await;
+        let session = &registry.sessions()[0];
+        assert_eq!(session.peer.hostname, "h[1m", "control characters are left out");
+        assert!(session.stats().udp_rx.bytes > 500_000);
+        connected.close().await;
+        eventually("the session ends", || registry.sessions().is_empty()).await;
+    });
+}
+
+#[test]
+fn a_ticket_works_once_and_only_on_its_connection() {
+    run(async |bench| {
+        let (first, second) = (bench.connect().await, bench.connect().await);
+        let of_first = ticket(&first).await;
+        let error = second.attach(&of_first).await.err().unwrap().to_string();
+        assert!(error.contains("expired:"), "{error}");
+        assert!(first.attach(&of_first).await.is_ok());
+        assert!(first.attach(&of_first).await.is_err(), "used twice");
+        assert!(first.attach(b"").await.is_err());
+    });
+}
+
+#[test]
+fn wrong_credentials_are_refused_alike() {
+    run(async |bench| {
+        match bench.dialer("wrong", "ca.pem").dial(&peer(), b"", &[]).await {
+            Err(DialError::Refused { message, .. }) => assert!(message.starts_with("denied:"), "{message}"),
+            other => panic!("{:?}", other.err()),
+        }
+        certificates(bench.dir.path(), "other-ca.pem", "other-chain.pem", "other-key.pem");
+        match bench.dialer("token", "other-ca.pem").dial(&peer(), b"", &[]).await {
+            Err(DialError::Untrusted { message, .. }) => {
+                assert!(message.contains("certificate"), "{message}")
+            }
+            other => panic!("{:?}", other.err()),
+        }
+        *bench.host.refuse.lock().unwrap() = Some("not today");
+        match bench.dialer("token", "ca.pem").dial(&peer(), b"", &[]).await {
+            Err(DialError::Refused { message, .. }) => assert_eq!(message, "denied: not today"),
+            other => panic!("{:?}", other.err()),
+        }
+        assert!(bench.registry().sessions().is_empty());
+    });
+}
+
+#[test]
+fn secrets_that_others_can_read_are_not_used() {
+    run(async |bench| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(bench.path("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        match bench.dialer("token", "ca.pem").dial(&peer(), b"", &[]).await {
+            Err(DialError::Secret(error)) => assert!(error.to_string().contains("chmod 600"), "{error}"),
+            other => panic!("{:?}", other.err()),
+        }
+    });
+}
+
+#[test]
+fn a_panic_in_one_session_leaves_the_others_alone() {
+    run(async |bench| {
+        let (victim, other) = (bench.connect().await, bench.connect().await);
+        let Attachment::Sink(sink) = victim.attach(&ticket(&victim).await).await.unwrap() else {
+            panic!("not a sink")
+        };
+        let Attachment::Sink(calm) = other.attach(&ticket(&other).await).await.unwrap() else {
+            panic!("not a sink")
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(2), push(&sink, b"panic")).await;
+        assert_eq!(push(&calm, b"fine").await.unwrap(), 4);
+        assert_eq!(push(&calm, b"again").await.unwrap(), 5);
+        // Both workers still take logins.
+        for _ in 0..4 {
+            bench.connect().await.close().await;
+        }
+    });
+}
+
+#[test]
+fn a_restarted_server_tells_old_connections_at_once() {
+    run(async |bench| {
+        let connected = bench.connect().await;
+        let addr = bench.addr();
+        let began = Instant::now();
+        let server = bench.server.take().unwrap();
+        std::thread::spawn(move || server.drain()).join().unwrap();
+        let reason = tokio::time::timeout(Duration::from_secs(5), connected.closed()).await.unwrap();
+        assert!(reason.contains("drain"), "{reason}");
+        assert!(began.elapsed() < Duration::from_secs(5));
+        bench.start(addr);
+        bench.connect().await.close().await;
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_log_in_is_cut() {
+    run(async |bench| {
+        let silent = silent_connection(bench).await;
+        let (mut send, _receive) = silent.open_bi().await.unwrap();
+        send.write_all(&[0]).await.unwrap();
+        let began = Instant::now();
+        let reason = silent.closed().await.to_string();
+        assert!(reason.contains("no login within 5 s"), "{reason}");
+        assert!(began.elapsed() < Duration::from_secs(8));
+    });
+}
+
+#[test]
+fn garbage_and_giant_claims_end_the_connection_only() {
+    run(async |bench| {
+        // A segment table that claims 60 MiB, and plain noise.
+        for bytes in [[0, 0, 0, 0, 0, 0, 0x78, 0].as_slice(), &[0xff; 64]] {
+            let hostile = silent_connection(bench).await;
+            let (mut send, _receive) = hostile.open_bi().await.unwrap();
+            send.write_all(bytes).await.unwrap();
+            let reason = tokio::time::timeout(Duration::from_secs(8), hostile.closed()).await.unwrap();
+            assert!(reason.to_string().contains("control stream ended"), "{reason}");
+        }
+        bench.connect().await.close().await;
+    });
+}
+
+thread_local! {
+    /// Endpoints must outlive their connections.
+    static ENDPOINTS: RefCell<Vec<quinn::Endpoint>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A TLS handshake with the right protocol, and nothing after it.
+async fn silent_connection(bench: &Bench) -> quinn::Connection {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_file(bench.path("ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![lm_mesh::ALPN.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(config, bench.addr(), "localhost").unwrap().await.unwrap();
+    ENDPOINTS.with_borrow_mut(|all| all.push(endpoint));
+    connection
+}
