@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lm_journal::{Fs, RealFs};
 use lm_model::{LossReason, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
@@ -30,8 +31,8 @@ pub struct CoreOptions {
 }
 
 /// Everything that the ingest thread owns.
-pub struct Core {
-    pub(super) spool: Spool,
+pub struct Core<F: Fs = RealFs> {
+    pub(super) spool: Spool<F>,
     pub(super) watermarks: Watermarks,
     pub(super) dictionaries: Dictionaries,
     /// Dictionaries that the current spool segment holds already.
@@ -50,7 +51,7 @@ pub(super) enum Then {
     Notice(Notice),
 }
 
-impl Core {
+impl<F: Fs> Core<F> {
     /// Handles a group: append all, sync once, then apply and answer.
     pub(super) fn commit(&mut self, commands: impl Iterator<Item = Command>) {
         let mut then = std::mem::take(&mut self.unfinished);

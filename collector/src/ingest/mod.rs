@@ -11,6 +11,8 @@ mod dictionaries;
 mod group;
 mod handle;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod watermarks;
 
 pub use apply::StoreMetrics;

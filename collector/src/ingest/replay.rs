@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lm_journal::Fs;
 use lm_model::{BatchId, LossReason, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{Body, decode_body};
@@ -22,7 +23,7 @@ pub struct Replayed {
     pub lost_batches: u64,
 }
 
-impl Core {
+impl<F: Fs> Core<F> {
     /// Reads the whole spool into `store` and returns what ingest starts from.
     ///
     /// # Errors
@@ -30,11 +31,11 @@ impl Core {
     /// When the spool cannot be read or written. Damaged records are passed
     /// over and counted, never an error.
     pub fn open(
-        mut spool: Spool,
+        mut spool: Spool<F>,
         store: Arc<Store>,
         metrics: Arc<StoreMetrics>,
         options: CoreOptions,
-    ) -> Result<(Core, Replayed), SpoolError> {
+    ) -> Result<(Core<F>, Replayed), SpoolError> {
         let mut replay = Replay {
             watermarks: Watermarks::default(),
             dictionaries: Dictionaries::default(),

@@ -1,0 +1,327 @@
+//! Ingest on a disk that fails: what was acknowledged is there after any
+//! crash, once, and what was not acknowledged can be sent again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lm_journal::fault::{Fault, FaultFs};
+use lm_logs::{Direction, LogQuery, RecentOptions};
+use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
+use lm_schema::DecodeLimits;
+use lm_schema::batch::{BatchHeader, Body, EncodedBody, Encoder, LogColumns};
+use lm_tsdb::HeadOptions;
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+use super::handle::Command;
+use super::*;
+use crate::spool::{Spool, SpoolOptions};
+use crate::store::Store;
+use crate::tail::Tail;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn now() -> Timestamp {
+    NOW
+}
+
+fn store() -> Arc<Store> {
+    Arc::new(Store::new(
+        HeadOptions { bytes_max: 1 << 30, retention: Duration::from_secs(3600), series_max: 1000 },
+        RecentOptions { bytes_max: 1 << 30, retention: Duration::from_secs(3600) },
+        Tail::new(1),
+    ))
+}
+
+fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
+    let store = store();
+    let options =
+        SpoolOptions { bytes_max: 1 << 30, segment_bytes: 8 << 10, retention: Duration::from_secs(3600) };
+    let spool = Spool::open(fs.clone(), PathBuf::from("/spool"), options).unwrap();
+    let core_options = CoreOptions { limits: DecodeLimits::default(), wall_clock: now, mutant: None };
+    let (core, _) = Core::open(spool, store.clone(), Arc::default(), core_options).unwrap();
+    (core, store)
+}
+
+fn incarnation(ordinal: u64) -> Incarnation {
+    Incarnation { ordinal, nonce: 1 }
+}
+
+/// Lines "n" of one stream, one dictionary entry, new with sequence 0.
+fn lines(ordinal: u64, sequence: u64, texts: &[String]) -> Push {
+    let mut columns = LogColumns::default();
+    for text in texts {
+        columns.push(0, NOW.as_nanos() + sequence as i64, text.as_bytes());
+    }
+    let entries = [Labels::from_pairs([("filename", "/a")])];
+    let new: &[Labels] = if sequence == 0 { &entries } else { &[] };
+    let body = Encoder::new().unwrap().encode(new, &Body::Logs(columns)).unwrap();
+    push(Stream::Logs, ordinal, sequence, sequence + 1, u32::from(sequence > 0), body)
+}
+
+fn push(stream: Stream, ordinal: u64, sequence: u64, end: u64, known: u32, body: EncodedBody) -> Push {
+    let id = BatchId { stream, incarnation: incarnation(ordinal), sequence };
+    let mut header = BatchHeader::new(id, 0, 0, known, &body);
+    header.sequence_end = end;
+    Push {
+        agent: Arc::from("a"),
+        instance: Arc::from("host"),
+        id,
+        sequence_end: end,
+        item_count: body.item_count,
+        header: Ok(header),
+        body: body.bytes,
+    }
+}
+
+/// Commits a group; the answers in order.
+fn commit(core: &mut Core<FaultFs>, pushes: Vec<Push>) -> Vec<Receipt> {
+    let mut answers = Vec::new();
+    let commands: Vec<Command> = pushes
+        .into_iter()
+        .map(|push| {
+            let (tx, rx) = oneshot::channel();
+            answers.push(rx);
+            Command::Push(push, tx)
+        })
+        .collect();
+    core.commit(commands.into_iter());
+    answers.iter_mut().map(|answer| answer.try_recv().expect("every push is answered")).collect()
+}
+
+fn found(store: &Store) -> Vec<String> {
+    let query = LogQuery {
+        matchers: Vec::new(),
+        contains: Vec::new(),
+        excludes: Vec::new(),
+        regex: None,
+        start_unix_nano: i64::MIN,
+        end_unix_nano: i64::MAX,
+        limit: usize::MAX,
+        direction: Direction::Forward,
+        scan_bytes_max: usize::MAX,
+    };
+    let answer = store.recent().search(&query).unwrap();
+    answer.records.iter().map(|record| String::from_utf8(record.line.to_vec()).unwrap()).collect()
+}
+
+fn text(ordinal: u64, sequence: u64) -> Vec<String> {
+    vec![format!("{ordinal}-{sequence}-a"), format!("{ordinal}-{sequence}-b")]
+}
+
+#[test]
+fn a_batch_is_stored_once_and_seen_after_its_answer() {
+    let fs = FaultFs::new(1);
+    let (mut core, store) = open(&fs);
+    let receipts = commit(&mut core, vec![lines(1, 0, &text(1, 0)), lines(1, 1, &text(1, 1))]);
+    assert!(receipts.iter().all(|receipt| receipt.outcome == ReceiptOutcome::Durable), "{receipts:?}");
+    assert_eq!(receipts[1].durable_end, 2);
+    let again = commit(&mut core, vec![lines(1, 1, &text(1, 1)), lines(1, 3, &text(1, 3))]);
+    assert_eq!(again[0].outcome, ReceiptOutcome::Duplicate);
+    assert_eq!(again[1].outcome, ReceiptOutcome::Gap(2));
+    assert_eq!(found(&store), ["1-0-a", "1-0-b", "1-1-a", "1-1-b"]);
+    fs.kill();
+    let (_, store) = open(&fs);
+    assert_eq!(found(&store), ["1-0-a", "1-0-b", "1-1-a", "1-1-b"]);
+}
+
+#[test]
+fn an_unknown_dictionary_is_asked_for_and_survives() {
+    let fs = FaultFs::new(1);
+    let (mut core, store) = open(&fs);
+    let mut push = lines(1, 0, &text(1, 0));
+    let body = {
+        let mut columns = LogColumns::default();
+        columns.push(1, NOW.as_nanos(), b"x");
+        Encoder::new()
+            .unwrap()
+            .encode(&[Labels::from_pairs([("filename", "/b")])], &Body::Logs(columns))
+            .unwrap()
+    };
+    push.header = Ok(BatchHeader::new(push.id, 0, 0, 1, &body));
+    push.body = body.bytes;
+    push.item_count = 1;
+    let again = || Push {
+        header: push.header.clone(),
+        body: push.body.clone(),
+        agent: push.agent.clone(),
+        instance: push.instance.clone(),
+        ..push
+    };
+    assert_eq!(commit(&mut core, vec![again()])[0].outcome, ReceiptOutcome::NeedDictionary(0));
+    let (tx, mut rx) = oneshot::channel();
+    let define = Define {
+        agent: Arc::from("a"),
+        instance: Arc::from("host"),
+        incarnation: incarnation(1),
+        epoch: 0,
+        entries: vec![Labels::from_pairs([("filename", "/a")])],
+    };
+    core.commit([Command::Define(define, tx)].into_iter());
+    assert_eq!(rx.try_recv().unwrap(), DefineOutcome::Durable);
+    assert_eq!(commit(&mut core, vec![again()])[0].outcome, ReceiptOutcome::Durable);
+    assert_eq!(found(&store), ["x"]);
+    fs.crash(3);
+    let (mut core, store) = open(&fs);
+    assert_eq!(found(&store), ["x"]);
+    assert_eq!(commit(&mut core, vec![again()])[0].outcome, ReceiptOutcome::Duplicate);
+}
+
+#[test]
+fn what_can_never_be_accepted_leaves_a_tombstone_and_the_stream_goes_on() {
+    let fs = FaultFs::new(1);
+    let (mut core, store) = open(&fs);
+    commit(&mut core, vec![lines(1, 0, &text(1, 0))]);
+    let mut bad = lines(1, 1, &text(1, 1));
+    bad.body[3] ^= 0xff;
+    let receipts = commit(&mut core, vec![bad, lines(1, 2, &text(1, 2))]);
+    assert!(matches!(&receipts[0].outcome, ReceiptOutcome::Rejected(why) if why.contains("checksum")));
+    assert_eq!(receipts[1].outcome, ReceiptOutcome::Durable);
+    assert_eq!(found(&store), ["1-0-a", "1-0-b", "1-2-a", "1-2-b"]);
+    let check = |core: &Core<FaultFs>| {
+        let (.., account) = core.watermarks.iter().next().unwrap();
+        assert_eq!((account.durable_end, account.items), (3, 4));
+        assert_eq!(account.lost["rejected"], Lost { batches: 1, items: 2 });
+    };
+    check(&core);
+    fs.crash(9);
+    check(&open(&fs).0);
+}
+
+#[test]
+fn a_loss_advances_over_exactly_its_hole_and_is_remembered() {
+    let fs = FaultFs::new(1);
+    let (mut core, _) = open(&fs);
+    let loss = |start, end| {
+        let body = Body::Loss { items: 30, bytes: 900, reason: LossReason::QueueFullOldest };
+        let encoded = Encoder::new().unwrap().encode(&[], &body).unwrap();
+        push(Stream::Logs, 1, start, end, 0, encoded)
+    };
+    let receipts = commit(&mut core, vec![loss(1, 4), loss(0, 4), loss(0, 4), lines(1, 4, &text(1, 4))]);
+    assert_eq!(receipts[0].outcome, ReceiptOutcome::Gap(0));
+    assert_eq!(receipts[1].outcome, ReceiptOutcome::Durable);
+    assert_eq!(receipts[2].outcome, ReceiptOutcome::Duplicate);
+    assert_eq!(receipts[3].outcome, ReceiptOutcome::NeedDictionary(0));
+    fs.crash(2);
+    let (core, _) = open(&fs);
+    let (.., account) = core.watermarks.iter().next().unwrap();
+    assert_eq!((account.durable_end, account.items), (4, 0));
+    assert_eq!(account.lost["queue_full_oldest"], Lost { batches: 4, items: 30 });
+}
+
+#[test]
+fn nothing_is_answered_or_shown_while_the_disk_fails() {
+    let fs = FaultFs::new(1);
+    let (mut core, store) = open(&fs);
+    commit(&mut core, vec![lines(1, 0, &text(1, 0))]);
+    fs.fail_randomly(1000, Fault::Eio);
+    let receipts = commit(&mut core, vec![lines(1, 1, &text(1, 1))]);
+    assert!(matches!(receipts[0].outcome, ReceiptOutcome::RetryAfter(_)), "{receipts:?}");
+    let receipts = commit(&mut core, vec![lines(1, 1, &text(1, 1))]);
+    assert!(
+        matches!(receipts[0].outcome, ReceiptOutcome::RetryAfter(_)),
+        "not a duplicate: it is not on disk"
+    );
+    assert_eq!(found(&store), ["1-0-a", "1-0-b"]);
+    let (tx, mut rx) = oneshot::channel();
+    core.commit([Command::Resume(Arc::from("a"), vec![(Stream::Logs, incarnation(1))], tx)].into_iter());
+    assert!(rx.try_recv().is_err(), "what we know is not durable");
+    fs.clear_faults();
+    let receipts = commit(&mut core, vec![lines(1, 1, &text(1, 1)), lines(1, 2, &text(1, 2))]);
+    assert_eq!(receipts[0].outcome, ReceiptOutcome::Duplicate);
+    assert_eq!(receipts[1].outcome, ReceiptOutcome::Durable);
+    let expected = ["1-0-a", "1-0-b", "1-1-a", "1-1-b", "1-2-a", "1-2-b"];
+    assert_eq!(found(&store), expected);
+    fs.crash(5);
+    assert_eq!(found(&open(&fs).1), expected);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Send up to this many batches from the model's position, as one group.
+    Send(u64),
+    /// Send everything unacknowledged again from this far back.
+    Resend(u64),
+    Restart,
+    Crash(u64),
+    NewIncarnation,
+    Fail(u64),
+    Heal,
+    Housekeep,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1u64..6).prop_map(Step::Send),
+        2 => (1u64..4).prop_map(Step::Resend),
+        1 => Just(Step::Restart),
+        2 => any::<u64>().prop_map(Step::Crash),
+        1 => Just(Step::NewIncarnation),
+        2 => (0u64..12).prop_map(Step::Fail),
+        2 => Just(Step::Heal),
+        1 => Just(Step::Housekeep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// An agent that keeps to the protocol, a disk and a process that do not
+    /// hold: every acknowledged line is there once, no line twice, none that
+    /// was not sent.
+    #[test]
+    fn the_store_is_what_was_acknowledged(steps in prop::collection::vec(step(), 1..60), seed in any::<u64>()) {
+        let fs = FaultFs::new(seed);
+        let (mut core, mut store) = open(&fs);
+        let mut ordinal = 1;
+        let mut acknowledged: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut sent: BTreeSet<String> = BTreeSet::new();
+        for step in steps {
+            match step {
+                Step::Send(count) | Step::Resend(count) => {
+                    let end = acknowledged.get(&ordinal).copied().unwrap_or(0);
+                    let start = if matches!(step, Step::Resend(_)) { end.saturating_sub(count) } else { end };
+                    let pushes: Vec<Push> = (start..start + count).map(|sequence| {
+                        sent.extend(text(ordinal, sequence));
+                        lines(ordinal, sequence, &text(ordinal, sequence))
+                    }).collect();
+                    for receipt in commit(&mut core, pushes) {
+                        match receipt.outcome {
+                            ReceiptOutcome::Durable | ReceiptOutcome::Duplicate => {
+                                let known = acknowledged.entry(ordinal).or_default();
+                                *known = receipt.durable_end.max(*known);
+                            }
+                            ReceiptOutcome::RetryAfter(_) | ReceiptOutcome::Gap(_) | ReceiptOutcome::NeedDictionary(_) => {}
+                            other => prop_assert!(false, "{other:?}"),
+                        }
+                    }
+                }
+                Step::Restart => {
+                    fs.clear_faults();
+                    fs.kill();
+                    (core, store) = open(&fs);
+                }
+                Step::Crash(seed) => {
+                    fs.clear_faults();
+                    fs.crash(seed);
+                    (core, store) = open(&fs);
+                }
+                Step::NewIncarnation => ordinal += 1,
+                Step::Fail(after) => fs.fail_at(fs.operations() + after, Fault::Eio),
+                Step::Heal => fs.clear_faults(),
+                Step::Housekeep => core.housekeep(),
+            }
+            let lines = found(&store);
+            let distinct: BTreeSet<&String> = lines.iter().collect();
+            prop_assert_eq!(distinct.len(), lines.len(), "doubled: {:?}", lines);
+            for (ordinal, end) in &acknowledged {
+                for line in (0..*end).flat_map(|sequence| text(*ordinal, sequence)) {
+                    prop_assert!(distinct.contains(&line), "lost: {line}");
+                }
+            }
+            prop_assert!(lines.iter().all(|line| sent.contains(line)));
+        }
+    }
+}
