@@ -8,6 +8,7 @@
 
 mod cluster;
 mod error;
+mod faults;
 mod health;
 mod ingest;
 mod log_filter;
@@ -31,6 +32,7 @@ use lm_tsdb::HeadOptions;
 
 use cluster::Identity;
 pub use error::Error;
+use faults::Mutant;
 use ingest::{Core, CoreOptions, StoreMetrics};
 use query::{Pool, QueryContext};
 use session::CollectorHost;
@@ -38,32 +40,6 @@ use settings::Settings;
 use spool::{Spool, SpoolOptions};
 use store::Store;
 use tail::Tail;
-
-/// A deliberate mistake that the accounting checker must find. Only a build
-/// with the feature `mutants` can choose one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// Answer before the sync.
-    AckBeforeSync,
-    /// Store what was stored already.
-    NoDedupe,
-}
-
-impl Mutant {
-    #[cfg(feature = "mutants")]
-    fn chosen() -> Option<Mutant> {
-        match std::env::var("LM_MUTANT").as_deref() {
-            Ok("ack_before_sync") => Some(Mutant::AckBeforeSync),
-            Ok("no_dedupe") => Some(Mutant::NoDedupe),
-            _ => None,
-        }
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    fn chosen() -> Option<Mutant> {
-        None
-    }
-}
 
 /// Reads what the settings name: tokens and certificates.
 ///

@@ -15,7 +15,7 @@ use super::apply::Applier;
 use super::dictionaries::{Dictionaries, DictionaryKey, Misfit};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
 use super::watermarks::{Outcome, Verdict, Watermarks};
-use crate::Mutant;
+use crate::faults::{Mutant, sync_point};
 use crate::spool::{Record, Spool, SpoolError, encode};
 use crate::tail::Notice;
 
@@ -74,7 +74,10 @@ impl<F: Fs> Core<F> {
         if self.options.mutant == Some(Mutant::AckBeforeSync) {
             self.finish(std::mem::take(&mut then));
         }
-        match self.spool.sync((self.options.wall_clock)(), &self.watermarks) {
+        sync_point();
+        let synced = self.spool.sync((self.options.wall_clock)(), &self.watermarks);
+        sync_point();
+        match synced {
             Ok(has_moved) => {
                 if has_moved {
                     self.in_segment.clear();

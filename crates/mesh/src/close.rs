@@ -19,6 +19,8 @@ pub enum CloseCode {
     Limit = 4,
     /// The control stream ended or failed.
     ControlLost = 5,
+    /// A newer session of the same agent took over.
+    Superseded = 6,
 }
 
 impl CloseCode {

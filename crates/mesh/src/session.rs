@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::Principal;
+use crate::{CloseCode, Principal, Role};
 
 /// What a peer said of itself at login. Nothing is decided by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,8 +102,17 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Adds a session. Older ones of the same agent end: an agent that was
+    /// killed and came back would be listed twice until the idle timeout.
     pub(crate) fn insert(&self, session: Arc<Session>) {
-        self.locked().insert(session.id, session);
+        let mut sessions = self.locked();
+        if session.principal.role == Role::Agent {
+            for older in sessions.values().filter(|older| older.principal == session.principal) {
+                let reason = b"a newer session of this agent took over";
+                older.connection.close(CloseCode::Superseded.number(), reason);
+            }
+        }
+        sessions.insert(session.id, session);
     }
 
     pub(crate) fn remove(&self, id: u64) {

@@ -103,10 +103,11 @@ impl Bench {
         certificates(dir.path(), "ca.pem", "chain.pem", "key.pem");
         secret(&dir.path().join("token"), TOKEN);
         secret(&dir.path().join("wrong"), &TOKEN.replace('0', "9"));
-        secret(
-            &dir.path().join("tokens.toml"),
-            &format!("[[tokens]]\nagent_id = \"a1\"\ntoken = \"{TOKEN}\"\n"),
-        );
+        let second = TOKEN.replace('0', "8");
+        secret(&dir.path().join("token-2"), &second);
+        let entry =
+            |agent: &str, token: &str| format!("[[tokens]]\nagent_id = \"{agent}\"\ntoken = \"{token}\"\n");
+        secret(&dir.path().join("tokens.toml"), &(entry("a1", TOKEN) + &entry("a2", &second)));
         let mut bench = Bench { dir, server: None, host: Arc::default() };
         bench.start("127.0.0.1:0".parse().unwrap());
         bench
@@ -147,7 +148,11 @@ impl Bench {
     }
 
     async fn connect(&self) -> Connected {
-        self.dialer("token", "ca.pem").dial(&peer(), b"cluster", &[]).await.unwrap()
+        self.connect_as("token").await
+    }
+
+    async fn connect_as(&self, token: &str) -> Connected {
+        self.dialer(token, "ca.pem").dial(&peer(), b"cluster", &[]).await.unwrap()
     }
 }
 
@@ -231,7 +236,7 @@ fn a_login_grants_a_session_and_a_ticket_a_stream() {
 #[test]
 fn a_ticket_works_once_and_only_on_its_connection() {
     run(async |bench| {
-        let (first, second) = (bench.connect().await, bench.connect().await);
+        let (first, second) = (bench.connect().await, bench.connect_as("token-2").await);
         let of_first = ticket(&first).await;
         let error = second.attach(&of_first).await.err().unwrap().to_string();
         assert!(error.contains("expired:"), "{error}");
@@ -265,6 +270,20 @@ fn wrong_credentials_are_refused_alike() {
 }
 
 #[test]
+fn a_newer_session_of_an_agent_takes_over() {
+    run(async |bench| {
+        let (older, other) = (bench.connect().await, bench.connect_as("token-2").await);
+        let newer = bench.connect().await;
+        let reason = older.closed().await;
+        assert!(reason.contains("took over"), "{reason}");
+        let registry = bench.registry();
+        eventually("two sessions are left", || registry.sessions().len() == 2).await;
+        ticket(&newer).await;
+        ticket(&other).await;
+    });
+}
+
+#[test]
 fn secrets_that_others_can_read_are_not_used() {
     run(async |bench| {
         use std::os::unix::fs::PermissionsExt;
@@ -279,7 +298,7 @@ fn secrets_that_others_can_read_are_not_used() {
 #[test]
 fn a_panic_in_one_session_leaves_the_others_alone() {
     run(async |bench| {
-        let (victim, other) = (bench.connect().await, bench.connect().await);
+        let (victim, other) = (bench.connect().await, bench.connect_as("token-2").await);
         let Attachment::Sink(sink) = victim.attach(&ticket(&victim).await).await.unwrap() else {
             panic!("not a sink")
         };

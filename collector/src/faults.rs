@@ -1,0 +1,44 @@
+//! Deliberate mistakes and crashes, for proving that the accounting checker
+//! finds them. Only a build with the feature `mutants` can choose any.
+
+/// A deliberate mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Answer before the sync.
+    AckBeforeSync,
+    /// Store what was stored already.
+    NoDedupe,
+}
+
+impl Mutant {
+    /// What `LM_MUTANT` names.
+    #[cfg(feature = "mutants")]
+    pub fn chosen() -> Option<Mutant> {
+        match std::env::var("LM_MUTANT").as_deref() {
+            Ok("ack_before_sync") => Some(Mutant::AckBeforeSync),
+            Ok("no_dedupe") => Some(Mutant::NoDedupe),
+            _ => None,
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    pub fn chosen() -> Option<Mutant> {
+        None
+    }
+}
+
+/// Aborts the process at the n-th call, when `LM_CRASH_AT` says n.
+#[cfg(feature = "mutants")]
+pub fn sync_point() {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    static CRASH_AT: OnceLock<Option<u64>> = OnceLock::new();
+    let crash_at = CRASH_AT.get_or_init(|| std::env::var("LM_CRASH_AT").ok()?.parse().ok());
+    if Some(CALLS.fetch_add(1, Ordering::Relaxed) + 1) == *crash_at {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+pub fn sync_point() {}
