@@ -1,1 +1,131 @@
 //! The process clients talk to: HTTP in, RPC out.
+//!
+//! Two threads: HTTP (here and in [`lm_web`]), and the session with the
+//! collector, whose RPC objects never leave their thread. Between them stands
+//! the bounded `Backend`. The gateway stores nothing and may read nothing: each
+//! request's bearer token is exchanged for its user's own capability.
+//!
+//! Read [`Config`] for what can be set, then [`Gateway`].
+
+mod backend;
+pub mod cli;
+mod config;
+mod http;
+mod json;
+mod live;
+mod params;
+mod ring;
+mod session;
+pub mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lm_web::Health;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+pub use config::{Config, LogConfig};
+
+use backend::Backend;
+use session::SessionConfig;
+
+/// What an answer may take beyond the longest query.
+const PATIENCE_GRACE: Duration = Duration::from_secs(10);
+
+/// Why a gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot listen on {addr}: {error}")]
+    Listen { addr: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    Secret(#[from] lm_mesh::SecretError),
+    #[error("cannot read CA certificates {path}: {error}")]
+    Ca { path: PathBuf, error: std::io::Error },
+    #[error("cannot start the session's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Runs a gateway until `shutdown` is ready and what was under way is done.
+///
+/// # Errors
+///
+/// When it cannot begin. A collector that is away is no error: requests are
+/// answered 503 until it is back.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    Gateway::bind(config).await?.serve(shutdown).await
+}
+
+/// A gateway that listens and does not answer yet.
+pub struct Gateway {
+    config: Config,
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Gateway {
+    /// Checks the files that the configuration names, and listens.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or exposed, or the address is taken.
+    pub async fn bind(config: Config) -> Result<Gateway, RunError> {
+        lm_mesh::read_secret(&config.dialer.token)?;
+        let ca = &config.dialer.ca;
+        std::fs::File::open(ca).map_err(|error| RunError::Ca { path: ca.clone(), error })?;
+        let listen = |error| RunError::Listen { addr: config.listen, error };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        Ok(Gateway { config, listener, addr })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// As [`run`].
+    ///
+    /// # Errors
+    ///
+    /// When the session's thread cannot start.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Gateway { config, listener, addr } = self;
+        let health = Health::new();
+        let check = health.check("collector session");
+        let patience = config.query_timeout + PATIENCE_GRACE;
+        let (backend, commands) = Backend::new(config.queries_max, patience);
+        let session = SessionConfig {
+            dialer: config.dialer.clone(),
+            users_max: config.users_max,
+            user_cache: config.user_cache,
+            patience,
+        };
+        let (stop_session, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || session::run(session, commands, check, stopped))
+            .map_err(RunError::Thread)?;
+
+        let (stop, stopping) = watch::channel(false);
+        let state = http::State::new(backend, health.clone(), &config, stopping);
+        health.started();
+        tracing::info!(%addr, "listening");
+        let shutdown = async {
+            shutdown.await;
+            tracing::info!("draining");
+            health.stopping();
+            let _ = stop.send(true);
+        };
+        let drained = http::serve(listener, state, config.web, shutdown).await;
+        if drained.cut > 0 {
+            tracing::warn!(connections = drained.cut, "cut at the end of the drain");
+        }
+        let _ = stop_session.send(());
+        if thread.join().is_err() {
+            tracing::error!("the session's thread panicked");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The accept loop and one connection's life.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::CONTENT_LENGTH;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::admission::{Admission, Connection, Place};
+use crate::body::{Outcome, RequestBody, ResponseBody};
+use crate::stream::Watched;
+use crate::{Limits, refusal};
+
+/// How often bounds of time are looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+/// Pause after an accept that failed for want of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+const EXHAUSTED_LOG_PERIOD: Duration = Duration::from_secs(10);
+/// HTTP/2 windows: what a client may send before the service reads.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
+const HTTP2_PING_PERIOD: Duration = Duration::from_secs(20);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that a client opened and reset at once.
+const HTTP2_RESETS_MAX: usize = 20;
+
+/// The client's address, in the extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut at the deadline.
+    pub cut: usize,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves `service` on `listener` until `shutdown` is ready, then finishes
+/// what is under way, for at most [`Limits::drain_deadline`].
+///
+/// # Cancel safety
+///
+/// Dropping the future stops accepting; connections go on until they end.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Drained
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let limits = Arc::new(limits);
+    let admission = Admission::new(limits.clone());
+    let requests = Arc::new(Semaphore::new(limits.requests_max));
+    let (stop, stopped) = watch::channel(false);
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut sweep = tokio::time::interval(SWEEP.min(limits.header_timeout));
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut exhausted_logged: Option<Instant> = None;
+
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            _ = sweep.tick() => {
+                admission.sweep(Instant::now());
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, peer)) => match admission.admit(peer.ip(), Instant::now()) {
+                Some(place) => {
+                    let task = Task {
+                        place,
+                        peer,
+                        service: service.clone(),
+                        limits: limits.clone(),
+                        requests: requests.clone(),
+                        stopped: stopped.clone(),
+                    };
+                    tokio::spawn(task.run(tcp));
+                }
+                None => {
+                    // A fresh socket has room for these bytes.
+                    let _ = tcp.try_write(refusal::NO_PLACE);
+                }
+            },
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => {
+                // Retrying at once would spin: the pending connection stays.
+                let now = Instant::now();
+                if exhausted_logged.is_none_or(|then| now - then > EXHAUSTED_LOG_PERIOD) {
+                    exhausted_logged = Some(now);
+                    tracing::warn!(%error, connections = admission.len(), "cannot accept connections");
+                }
+                admission.evict_any();
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
+                }
+            }
+        }
+    }
+
+    drop(listener);
+    drop(stopped);
+    let _ = stop.send(true);
+    let deadline = tokio::time::sleep(limits.drain_deadline);
+    let mut deadline = std::pin::pin!(deadline);
+    loop {
+        tokio::select! {
+            // Every connection holds a receiver.
+            () = stop.closed() => return Drained { cut: 0 },
+            () = &mut deadline => return Drained { cut: admission.cut_all() },
+            _ = sweep.tick() => admission.sweep(Instant::now()),
+        }
+    }
+}
+
+/// Errors of one pending connection, not of the listener.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+struct Task<S> {
+    place: Place,
+    peer: SocketAddr,
+    service: S,
+    limits: Arc<Limits>,
+    requests: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl<S, B> Task<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn run(self, tcp: TcpStream) {
+        let Task { place, peer, service, limits, requests, mut stopped } = self;
+        let _ = tcp.set_nodelay(true);
+        let io = TokioIo::new(Watched::new(tcp, place.connection.clone(), limits.stall_timeout));
+        let connection = place.connection.clone();
+        let builder = builder(&limits);
+        let per_request = service_fn(move |request| {
+            answer(request, peer, connection.clone(), service.clone(), limits.clone(), requests.clone())
+        });
+        let serving = builder.serve_connection(io, per_request);
+        let mut serving = std::pin::pin!(serving);
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                result = serving.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%peer, %error, "a connection ended");
+                    }
+                    return;
+                }
+                () = place.connection.cut.notified() => return,
+                _ = stopped.wait_for(|stop| *stop), if !is_draining => {
+                    is_draining = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Between requests too, so this is the idle bound; the sweep cuts a
+        // header that has begun and takes too long.
+        .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
+        .max_headers(limits.headers_max)
+        .max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES_MIN))
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams_max)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(HTTP2_RESETS_MAX)
+        .keep_alive_interval(HTTP2_PING_PERIOD)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT);
+    builder
+}
+
+/// hyper panics below this.
+const HTTP1_BUFFER_BYTES_MIN: usize = 8 << 10;
+
+async fn answer<S, B>(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    service: S,
+    limits: Arc<Limits>,
+    requests: Arc<Semaphore>,
+) -> Result<Response<ResponseBody<Either<B, Full<Bytes>>>>, S::Error>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+{
+    let in_flight = connection.begin();
+    let Ok(permit) = requests.try_acquire_owned() else {
+        return Ok(own(refusal::too_many_requests(), in_flight));
+    };
+    if request.headers().len() > limits.headers_max {
+        return Ok(own(refusal::too_many_headers(), in_flight));
+    }
+    let stated = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if stated.is_some_and(|length: u64| length > limits.body_bytes_max) {
+        return Ok(own(refusal::body_too_large(), in_flight));
+    }
+    let outcome = Outcome::default();
+    let mut request = request.map(|body| RequestBody::new(body, limits, outcome.clone()));
+    request.extensions_mut().insert(PeerAddr(peer));
+    let response = service.call(request).await?;
+    if outcome.is_too_large() {
+        return Ok(own(refusal::body_too_large(), in_flight));
+    }
+    if outcome.is_too_slow() {
+        return Ok(own(refusal::body_too_slow(), in_flight));
+    }
+    Ok(response.map(|body| ResponseBody::new(Either::Left(body), in_flight, Some(permit))))
+}
+
+/// An answer of our own.
+fn own<B>(
+    response: Response<Full<Bytes>>,
+    in_flight: crate::admission::InFlight,
+) -> Response<ResponseBody<Either<B, Full<Bytes>>>> {
+    response.map(|body| ResponseBody::new(Either::Right(body), in_flight, None))
+}

@@ -1,0 +1,140 @@
+//! The command line.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser};
+
+use crate::config::{Config, LogConfig};
+use crate::settings::{self, Mistake};
+use crate::{RunError, run};
+
+/// Translates HTTP (the Prometheus API, log search, live tails) into questions
+/// to a collector.
+#[derive(Debug, Parser)]
+#[command(name = "lm-gateway", version, about)]
+#[command(group = ArgGroup::new("action").required(true).args(["config", "check_config", "print_defaults"]))]
+pub struct Command {
+    /// Configuration file; the gateway runs until SIGTERM or SIGINT.
+    #[arg(value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say what is wrong with a configuration file, and stop.
+    #[arg(long, value_name = "FILE")]
+    check_config: Option<PathBuf>,
+    /// Print the documented default configuration.
+    #[arg(long)]
+    print_defaults: bool,
+}
+
+/// Why the process ends, as the exit code tells it.
+#[derive(Debug)]
+pub enum Failure {
+    Config(Vec<Mistake>),
+    Run(RunError),
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    /// 78 for a wrong configuration, 69 for what is missing around us, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Config(_) | Failure::Run(RunError::Secret(_) | RunError::Ca { .. }) => 78,
+            Failure::Run(RunError::Listen { .. }) => 69,
+            Failure::Run(RunError::Thread(_)) | Failure::Other(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Config(mistakes) => {
+                let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Failure::Run(error) => write!(f, "lm-gateway: {error}"),
+            Failure::Other(error) => write!(f, "lm-gateway: {error:#}"),
+        }
+    }
+}
+
+impl Command {
+    /// Does what the command line asks for. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Why the process must end with another code than 0.
+    pub fn run(self) -> Result<(), Failure> {
+        if self.print_defaults {
+            return std::io::stdout()
+                .write_all(settings::DEFAULTS.as_bytes())
+                .map_err(|error| Failure::Other(error.into()));
+        }
+        if let Some(path) = self.check_config {
+            Config::resolve(settings::read(&path)).map_err(Failure::Config)?;
+            println!("{}: ok", path.display());
+            return Ok(());
+        }
+        let path = self.config.expect("clap demands one of three");
+        let config = Config::resolve(settings::read(&path)).map_err(Failure::Config)?;
+        log_to_stdout(&config.log);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Other(error.into()))?;
+        runtime.block_on(run(config, signal())).map_err(Failure::Run)
+    }
+}
+
+fn log_to_stdout(config: &LogConfig) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::builder().parse_lossy(&config.filter);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    if config.is_json {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.with_ansi(false).init();
+    }
+}
+
+/// Ready at the first SIGTERM or SIGINT; a second one ends the process.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        std::process::exit(1);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Command::command().debug_assert();
+        assert!(Command::try_parse_from(["lm-gateway"]).is_err());
+        assert!(Command::try_parse_from(["lm-gateway", "a", "--print-defaults"]).is_err());
+        assert!(Command::try_parse_from(["lm-gateway", "--check-config", "a"]).is_ok());
+    }
+
+    #[test]
+    fn codes() {
+        let mistake = Mistake { file: "a".into(), line: 3, message: "b".into() };
+        let failure = Failure::Config(vec![mistake.clone(), mistake]);
+        assert_eq!((failure.to_string(), failure.exit_code()), ("a:3: b\na:3: b".to_owned(), 78));
+    }
+}

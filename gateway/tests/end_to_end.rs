@@ -1,0 +1,431 @@
+//! A gateway on real sockets, in front of a scripted collector.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lm_schema::query_capnp::{ResultType, failure};
+use support::{ALICE, LONG_CHUNK, Said, World};
+use tokio::io::AsyncWriteExt as _;
+
+const QUICK: Duration = Duration::from_secs(10);
+
+/// Waits until `holds`.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + QUICK;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn queries_have_the_shape_of_prometheus() {
+    let world = World::new().await;
+    world.script.say(
+        "up",
+        Said::Rows(
+            ResultType::Vector,
+            vec![vec![
+                (vec![("__name__", "up"), ("job", "a\"b")], vec![(4_123, 1.0)], false),
+                (vec![], vec![(4_123, f64::INFINITY)], false),
+            ]],
+            vec!["careful".to_owned()],
+        ),
+    );
+    let expected = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a\"b"},"value":[4.123,"1"]},{"metric":{},"value":[4.123,"+Inf"]}]},"warnings":["careful"]}"#;
+    let answer = world.get("/api/v1/query?query=up&time=4.123").await;
+    assert_eq!((answer.status, &answer.text()[..]), (200, expected));
+    for header in
+        ["content-type: application/json", "x-content-type-options: nosniff", "cache-control: no-store"]
+    {
+        assert!(answer.headers.contains(header), "{header} in {}", answer.headers);
+    }
+    assert!(!answer.headers.contains("access-control"), "{}", answer.headers);
+    assert_eq!(world.post("/api/v1/query", "query=up&time=4.123").await.text(), expected);
+
+    world
+        .script
+        .say("1+1", Said::Rows(ResultType::Scalar, vec![vec![(vec![], vec![(4_000, 2.0)], false)]], vec![]));
+    assert_eq!(
+        world.post("/api/v1/query", "query=1%2B1&time=4").await.text(),
+        r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#
+    );
+    world.script.say("\"x\"", Said::Text("x".to_owned()));
+    assert_eq!(
+        world.get("/api/v1/query?query=%22x%22&time=4").await.text(),
+        r#"{"status":"success","data":{"resultType":"string","result":[4,"x"]}}"#
+    );
+    world.script.say(
+        "m",
+        Said::Rows(
+            ResultType::Matrix,
+            vec![
+                vec![(vec![("a", "1")], vec![(1_000, 0.5)], false)],
+                vec![(vec![], vec![(2_000, f64::NAN)], true), (vec![("a", "2")], vec![(1_000, 1e21)], false)],
+            ],
+            vec![],
+        ),
+    );
+    let range = "/api/v1/query_range?query=m&start=1&end=2&step=1";
+    assert_eq!(
+        world.get(range).await.text(),
+        r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"1"},"values":[[1,"0.5"],[2,"NaN"]]},{"metric":{"a":"2"},"values":[[1,"1e+21"]]}]}}"#
+    );
+    let cut = world.get(&format!("{range}&limit=1")).await.json();
+    assert_eq!(cut["data"]["result"].as_array().unwrap().len(), 1);
+    assert_eq!(cut["warnings"][0], "results truncated due to limit");
+}
+
+#[tokio::test]
+async fn metadata_logs_and_losses() {
+    let world = World::new().await;
+    assert_eq!(
+        world.post("/api/v1/labels", "").await.text(),
+        r#"{"status":"success","data":["__name__","job"]}"#
+    );
+    assert_eq!(
+        world.get("/api/v1/label/U__http_2e_status/values").await.text(),
+        r#"{"status":"success","data":["http.status"],"warnings":["results truncated due to limit"]}"#
+    );
+    assert_eq!(world.get("/api/v1/label/%C3%A4/values").await.json()["data"][0], "ä");
+    assert_eq!(
+        world.get("/api/v1/series?match[]=up").await.text(),
+        r#"{"status":"success","data":[{"__name__":"up","job":"a"}]}"#
+    );
+    let constants = [
+        ("metadata", r#"{"status":"success","data":{}}"#),
+        (
+            "query_exemplars?query=test&start=1700000000000&end=1700000000000",
+            r#"{"status":"success","data":[]}"#,
+        ),
+        ("rules", r#"{"status":"success","data":{"groups":[]}}"#),
+        ("alerts", r#"{"status":"success","data":{"alerts":[]}}"#),
+    ];
+    for (path, expected) in constants {
+        assert_eq!(world.get(&format!("/api/v1/{path}")).await.text(), expected);
+        assert_eq!(world.anonymous(&format!("/api/v1/{path}")).await.status, 401, "{path}");
+    }
+    let built = world.get("/api/v1/status/buildinfo").await.json();
+    assert_eq!(built["data"]["version"], "3.5.0");
+    assert!(built["data"]["revision"].as_str().unwrap().starts_with("lightmetrics-"));
+
+    let logs = "/api/v1/logs?query=disk+full&contains=x&selector={a%3D%221%22}&direction=forward";
+    assert_eq!(
+        world.get(logs).await.text(),
+        "{\"status\":\"success\",\"data\":{\"lines\":[{\"timestamp\":\"1\",\"labels\":{},\"line\":\
+         \"{a=\\\"1\\\"} [\\\"disk\\\", \\\"full\\\", \\\"x\\\"] 100 true\"},{\"timestamp\":\"0\",\"labels\":{},\
+         \"line\":\"\u{fffd}\",\"lossy\":true}],\"truncated\":true}}"
+    );
+    assert_eq!(
+        world.get("/api/v1/losses").await.text(),
+        r#"{"status":"success","data":{"streams":[{"agent":"host-a","stream":"metrics","incarnation":"5-0000000000000000","durable_end":9,"stored_items":80,"fenced":true,"lost":[{"reason":"corrupt","items":3,"batches":1}]}]}}"#
+    );
+}
+
+#[tokio::test]
+async fn failures_are_json_with_their_code() {
+    let world = World::new().await;
+    let kinds = [
+        (failure::Kind::BadData, 400, "bad_data"),
+        (failure::Kind::Execution, 422, "execution"),
+        (failure::Kind::Timeout, 503, "timeout"),
+        (failure::Kind::Canceled, 499, "canceled"),
+        (failure::Kind::Limit, 422, "execution"),
+        (failure::Kind::Overloaded, 503, "unavailable"),
+        (failure::Kind::Internal, 500, "internal"),
+    ];
+    for (kind, status, word) in kinds {
+        world.script.say("bad", Said::Failed(kind, "why".to_owned()));
+        let answer = world.get("/api/v1/query?query=bad").await;
+        assert_eq!(answer.failed(), (status, word.to_owned(), "why".to_owned()));
+        assert_eq!(answer.headers.contains("retry-after: 1"), kind == failure::Kind::Overloaded);
+    }
+    let cases = [
+        ("/api/v1/query", 400, "bad_data"),
+        ("/api/v1/query?query=up&time=x", 400, "bad_data"),
+        ("/api/v1/query?query=up&timeout=x", 400, "bad_data"),
+        ("/api/v1/query?query=up&limit=-1", 400, "bad_data"),
+        ("/api/v1/query_range?query=up&start=0&end=20000&step=1", 400, "bad_data"),
+        ("/api/v1/query_range?query=up&start=2&end=1&step=1", 400, "bad_data"),
+        ("/api/v1/series", 400, "bad_data"),
+        ("/api/v1/labels?start=2&end=1", 400, "bad_data"),
+        ("/api/v1/logs?limit=5001", 400, "bad_data"),
+        ("/api/v1/live?last_event_id=x", 400, "bad_data"),
+        ("/api/v1/nothing", 404, "not_found"),
+        ("/", 404, "not_found"),
+    ];
+    for (path, status, word) in cases {
+        let (found, kind, message) = world.get(path).await.failed();
+        assert_eq!((found, &kind[..]), (status, word), "{path}: {message}");
+    }
+    let (status, ..) = world.post("/api/v1/metadata", "").await.failed();
+    assert_eq!(status, 405);
+    let large = world.post("/api/v1/query", &format!("query={}", "x".repeat(2 << 20))).await;
+    assert_eq!(large.failed().0, 413);
+    assert_eq!(world.script.asked.lock().unwrap().len(), kinds.len(), "nothing wrong was passed on");
+}
+
+#[tokio::test]
+async fn users_are_asked_for_once() {
+    let world = World::new().await;
+    for _ in 0..5 {
+        assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    }
+    assert_eq!(world.script.exchanges.load(Ordering::Relaxed), 1);
+
+    // A wrong token is refused, and a flood of it is not passed on.
+    let wrong = "GET /api/v1/metadata HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\n\r\n";
+    for _ in 0..20 {
+        let answer = world.send(wrong).await;
+        assert_eq!(answer.failed().0, 401);
+        assert!(answer.headers.contains("www-authenticate: bearer"), "{}", answer.headers);
+    }
+    let exchanges = world.script.exchanges.load(Ordering::Relaxed);
+    assert!((2..=4).contains(&exchanges), "{exchanges} exchanges");
+    assert_eq!(world.anonymous("/api/v1/query?query=up").await.failed().0, 401);
+    let in_query = format!("/api/v1/metadata?access_token={ALICE}");
+    assert_eq!(world.anonymous(&in_query).await.status, 401);
+
+    // What was revoked is forgotten at once.
+    world.script.say("gone", Said::Revoked);
+    let (status, _, message) = world.get("/api/v1/query?query=gone").await.failed();
+    assert_eq!((status, &message[..]), (401, "revoked: an operator took this back"));
+    let before = world.script.exchanges.load(Ordering::Relaxed);
+    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    assert_eq!(world.script.exchanges.load(Ordering::Relaxed), before + 1);
+}
+
+#[tokio::test]
+async fn a_capability_is_kept_no_longer_than_the_collector_says() {
+    let world = World::new().await;
+    world.script.cache_ms.store(0, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    }
+    assert_eq!(world.script.exchanges.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn long_answers_arrive_whole_and_piece_by_piece() {
+    let world = World::new().await;
+    world.script.say("long", Said::Long(30));
+    let answer = world.get("/api/v1/query_range?query=long&start=1&end=2&step=1").await;
+    let json = answer.json();
+    let values = json["data"]["result"][0]["values"].as_array().unwrap();
+    assert_eq!(values.len(), 30 * LONG_CHUNK);
+    assert_eq!(values[30 * LONG_CHUNK - 1][0], 30 * LONG_CHUNK as u64 - 1);
+    assert_eq!(world.script.chunks.load(Ordering::SeqCst), 30);
+    until("the cursor is dropped", || world.script.cursors_alive.load(Ordering::SeqCst) == 0).await;
+
+    // One that breaks off is not taken for a whole one.
+    world.script.say("breaks", Said::Breaks(3));
+    let answer = world.get("/api/v1/query_range?query=breaks&start=1&end=2&step=1").await;
+    assert_eq!((answer.status, answer.body), (200, None));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_query() {
+    let world = World::new().await;
+    let ask = |query: &str| {
+        format!(
+            "GET /api/v1/query?query={query} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\n\r\n"
+        )
+    };
+    // While it is evaluated.
+    world.script.say("hangs", Said::Hangs);
+    let stream = world.open(&ask("hangs")).await;
+    until("the query runs", || world.script.cursors_alive.load(Ordering::SeqCst) == 1).await;
+    drop(stream);
+    until("the query is cancelled", || world.script.cursors_alive.load(Ordering::SeqCst) == 0).await;
+
+    // While it is read; one that does not read is not read ahead for.
+    world.script.say("endless", Said::Long(1_000_000));
+    let mut stream = world.open(&ask("endless")).await;
+    assert_eq!(stream.head().await.0, 200);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let pulled = world.script.chunks.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.script.chunks.load(Ordering::SeqCst), pulled, "pulled without a reader");
+    drop(stream);
+    until("the cursor is dropped", || world.script.cursors_alive.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn places_for_queries_are_bounded() {
+    let world = World::with("[limits]\nqueries_max = 2\n").await;
+    world.script.say("hangs", Said::Hangs);
+    let request =
+        format!("GET /api/v1/query?query=hangs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\n\r\n");
+    let held = [world.open(&request).await, world.open(&request).await];
+    until("both run", || world.script.cursors_alive.load(Ordering::SeqCst) == 2).await;
+    let answer = world.get("/api/v1/query?query=up").await;
+    assert_eq!(answer.failed().0, 503);
+    assert!(answer.headers.contains("retry-after"), "{}", answer.headers);
+    assert_eq!(world.anonymous("/livez").await.status, 200);
+    drop(held);
+    until("they are gone", || world.script.cursors_alive.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(world.get("/api/v1/query?query=up").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_and_back() {
+    let mut world = World::new().await;
+    assert_eq!(world.get("/api/v1/query?query=up").await.status, 200);
+    world.stop_collector().await;
+    world.until_ready(false).await;
+    let answer = world.get("/api/v1/query?query=up").await;
+    let (status, kind, message) = answer.failed();
+    assert_eq!((status, &kind[..]), (503, "unavailable"), "{message}");
+    assert!(message.contains("no session with a collector"), "{message}");
+    assert!(answer.headers.contains("retry-after"), "{}", answer.headers);
+    assert_eq!(world.anonymous("/livez").await.status, 200);
+    assert!(world.anonymous("/readyz?verbose").await.text().contains("[-] collector session failed"));
+
+    world.start_collector();
+    world.until_ready(true).await;
+    assert_eq!(world.get("/api/v1/query?query=up").await.status, 200);
+    assert_eq!(world.script.exchanges.load(Ordering::Relaxed), 2, "users die with the session");
+}
+
+#[tokio::test]
+async fn a_live_tail_resumes_and_tells_of_gaps() {
+    let world = World::new().await;
+    world.script.publish([(1, "old".to_owned())]);
+    let mut live = world.live("", "").await;
+    assert_eq!(live.event().await.unwrap(), "retry: 1000\n");
+    until("the tail is open", || world.script.tail_after.lock().unwrap().len() == 1).await;
+    world.script.publish([(2, "two".to_owned()), (3, "notice:queue_full".to_owned())]);
+    assert_eq!(
+        live.event().await.unwrap(),
+        "event: log\nid: 7-2\ndata: {\"timestamp\":\"0\",\"labels\":{},\"line\":\"two\"}\n"
+    );
+    assert_eq!(
+        live.event().await.unwrap(),
+        "event: notice\nid: 7-3\ndata: {\"timestamp\":\"7\",\"code\":\"queue_full\",\"agent\":\"\",\"message\":\"\",\"items\":0}\n"
+    );
+    drop(live);
+
+    // By header and by parameter; events 4 to 8 are not kept any more.
+    world.script.publish([(9, "nine".to_owned())]);
+    for (query, headers) in [("", "last-event-id: 7-3\r\n"), ("?last_event_id=7-3", "")] {
+        let mut live = world.live(query, headers).await;
+        live.event().await.unwrap();
+        assert_eq!(live.event().await.unwrap(), "event: gap\ndata: {\"missed\":5,\"restarted\":false}\n");
+        assert!(live.event().await.unwrap().contains("id: 7-9\n"));
+    }
+    // Of another run of the collector.
+    let mut live = world.live("?last_event_id=5-3", "").await;
+    live.event().await.unwrap();
+    assert_eq!(live.event().await.unwrap(), "event: gap\ndata: {\"missed\":0,\"restarted\":true}\n");
+}
+
+#[tokio::test]
+async fn a_live_tail_survives_a_reconnect() {
+    let mut world = World::new().await;
+    let mut live = world.live("", "").await;
+    live.event().await.unwrap();
+    world.script.publish([(1, "one".to_owned())]);
+    assert!(live.event().await.unwrap().contains("\"one\""));
+    world.stop_collector().await;
+    world.script.publish([(2, "two".to_owned())]);
+    world.start_collector();
+    let event = live.event().await.unwrap();
+    assert!(event.contains("id: 7-2\n"), "{event}");
+    assert_eq!(world.script.tail_after.lock().unwrap().last(), Some(&(7, 1)));
+}
+
+#[tokio::test]
+async fn live_tails_are_bounded() {
+    let world = World::with("[limits]\nlive_max = 4\nlive_per_user_max = 3\n").await;
+    let mut tails = Vec::new();
+    for _ in 0..3 {
+        tails.push(world.live("", "").await);
+    }
+    let (status, _, message) = world.get("/api/v1/live").await.failed();
+    assert_eq!(status, 429, "{message}");
+    assert!(message.contains("alice has 3 live tails"), "{message}");
+    tails.pop();
+    let deadline = tokio::time::Instant::now() + QUICK;
+    let request = format!("GET /api/v1/live HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\n\r\n");
+    while world.open(&request).await.head().await.0 != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "the place is not free again");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_live_reader_holds_little_and_hurts_nobody() {
+    let world = World::with("[limits]\nstall_timeout = \"1s\"\n").await;
+    let mut slow = world.live("", "").await;
+    slow.event().await.unwrap();
+    let mut good = world.live("", "").await;
+    good.event().await.unwrap();
+    until("both are open", || world.script.tail_after.lock().unwrap().len() == 2).await;
+    // 32 MiB: far more than sockets take.
+    let line = "x".repeat(64 << 10);
+    world.script.publish((1..=512).map(|at| (at, line.clone())));
+    for at in 1..=512 {
+        let event = good.event().await.unwrap();
+        assert!(event.contains(&format!("id: 7-{at}\n")), "{at}: {}", &event[..event.len().min(60)]);
+    }
+    // The slow one is cut: what it had not taken is not in memory.
+    let mut seen = 0;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    while let Some(event) = slow.event().await {
+        seen += usize::from(event.starts_with("event: log"));
+    }
+    assert!(seen < 400, "{seen} events");
+    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_drain_ends_tails_and_finishes_answers() {
+    let mut world = World::new().await;
+    let mut live = world.live("", "").await;
+    live.event().await.unwrap();
+    world.script.say("long", Said::Long(20));
+    let request =
+        format!("GET /api/v1/query?query=long HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\n\r\n");
+    let mut answer = world.open(&request).await;
+    answer.head().await;
+    world.stop_gateway();
+    while live.event().await.is_some() {}
+    let mut bytes = 0;
+    while let Some(chunk) = answer.chunk().await.expect("the answer broke off") {
+        bytes += chunk.len();
+    }
+    assert!(bytes > 20 * LONG_CHUNK * 8, "{bytes}");
+    world.gateway_ended().await;
+    assert!(tokio::net::TcpStream::connect(world.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn half_open_clients_do_not_hurt() {
+    let world = World::new().await;
+    let mut half_open = Vec::new();
+    for _ in 0..300 {
+        let mut tcp = tokio::net::TcpStream::connect(world.addr).await.unwrap();
+        tcp.write_all(b"GET /api/v1/query?query=").await.unwrap();
+        half_open.push(tcp);
+    }
+    let begun = std::time::Instant::now();
+    assert_eq!(world.get("/api/v1/query?query=up").await.status, 200);
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_loses_nothing() {
+    let world = World::new().await;
+    let mut live = world.live("", "").await;
+    live.event().await.unwrap();
+    until("it is open", || world.script.tail_after.lock().unwrap().len() == 1).await;
+    let line = "x".repeat(64 << 10);
+    world.script.publish((1..=512).map(|at| (at, line.clone())));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for at in 1..=512 {
+        let event = live.event().await.unwrap();
+        assert!(event.contains(&format!("id: 7-{at}\n")), "{at}: {}", &event[..event.len().min(60)]);
+    }
+    assert!(world.script.tail_after.lock().unwrap().len() > 1, "nothing was asked for again");
+}
