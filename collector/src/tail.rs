@@ -50,13 +50,15 @@ pub struct Tail {
     end: watch::Sender<u64>,
 }
 
-#[derive(Default)]
 struct Ring {
     events: VecDeque<Arc<TailEvent>>,
     bytes: usize,
     /// Position of the first event that is kept.
     start: u64,
 }
+
+/// Position of a run's first event, so that 0 is "before all of them".
+const FIRST: u64 = 1;
 
 /// What a reader gets.
 pub struct Slice {
@@ -70,7 +72,8 @@ pub struct Slice {
 
 impl Tail {
     pub fn new(epoch: u64) -> Self {
-        Tail { epoch, ring: Mutex::default(), end: watch::Sender::new(0) }
+        let ring = Ring { events: VecDeque::new(), bytes: 0, start: FIRST };
+        Tail { epoch, ring: Mutex::new(ring), end: watch::Sender::new(FIRST) }
     }
 
     pub fn publish(&self, events: impl IntoIterator<Item = TailEvent>) {
@@ -134,9 +137,9 @@ mod tests {
     fn readers_go_on_where_they_were() {
         let tail = Tail::new(1);
         tail.publish(["a", "b", "c"].map(line));
-        let slice = tail.read(1, 10, |event| *event != line("b"));
-        assert_eq!(slice.events.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [2]);
-        assert_eq!((slice.missed, slice.next, tail.end()), (0, 3, 3));
+        let slice = tail.read(2, 10, |event| *event != line("b"));
+        assert_eq!(slice.events.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [3]);
+        assert_eq!((slice.missed, slice.next, tail.end()), (0, 4, 4));
     }
 
     #[test]
@@ -146,7 +149,7 @@ mod tests {
             tail.publish([line("x")]);
         }
         let slice = tail.read(2, 1, |_| true);
-        assert_eq!((slice.missed, slice.events[0].0, slice.next), (3, 5, 6));
+        assert_eq!((slice.missed, slice.events[0].0, slice.next), (4, 6, 7));
         let ring = tail.locked();
         assert_eq!(ring.events.len(), EVENTS_MAX);
     }
