@@ -1,0 +1,90 @@
+use super::*;
+
+/// The settings of `text`, or its mistakes without the file's name.
+fn parse(text: &str) -> Result<Settings, Vec<String>> {
+    let shown = |mistake: &Mistake| mistake.to_string().trim_start_matches("agent.toml:").to_owned();
+    Settings::parse(Path::new("agent.toml"), text).map_err(|found| found.iter().map(shown).collect())
+}
+
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(parse(text).err().unwrap_or_default(), expected, "{text}");
+}
+
+#[test]
+fn the_documented_file_is_the_defaults() {
+    assert_eq!(parse(DEFAULTS), Ok(Settings::default()));
+    assert_eq!(parse(""), Ok(Settings::default()));
+}
+
+#[test]
+fn every_key_is_documented() {
+    let mut found = Vec::new();
+    for line in DEFAULTS.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some((key, _)) = line.split_once(" = ") {
+            found.push(key);
+        }
+    }
+    // What the file may say is what read() asks for; a key that nobody asks
+    // for is a mistake in DEFAULTS, so counting is enough.
+    assert_eq!(found.len(), 30, "{found:?}");
+}
+
+#[test]
+fn values_with_units() {
+    let text = "shutdown_timeout = '250ms'\n[queue]\nbytes_max = '1GiB'\nsegment_bytes = 65536\n";
+    let settings = parse(text).unwrap();
+    assert_eq!(settings.shutdown_timeout, Duration::from_millis(250));
+    assert_eq!((settings.queue.bytes_max, settings.queue.segment_bytes), (1 << 30, 65_536));
+}
+
+#[test]
+fn a_typo_is_answered_with_the_nearest_key() {
+    check(
+        "[collector]\nendpoint = ['a:1']\n",
+        &["2: collector.endpoint is not a known key; did you mean \"endpoints\"?"],
+    );
+    check("[qeue]\n", &["1: qeue is not a known key; did you mean \"queue\"?"]);
+    check("[log]\ncolour = true\n", &["2: log.colour is not a known key; known here: level, format"]);
+}
+
+#[test]
+fn every_mistake_is_found() {
+    check(
+        "agent_id = 'a b'\n[queue]\non_full = 'block'\nbytes_max = '10 MB'\ndurability = 3\n\
+         [metrics]\ninterval = '1d'\nhost = 'yes'\n[limits]\nmax_series_per_batch = 106\n",
+        &[
+            "1: agent_id is \"a b\"; expected 1 to 128 letters, digits, '.', '_' or '-'",
+            "3: queue.on_full is \"block\"; expected one of \"drop_oldest\", \"drop_newest\", \"refuse\"",
+            "5: queue.durability is 3; expected one of \"sync\", \"interval\"",
+            "7: metrics.interval is \"1d\"; expected a time from \"1s\" to \"1h\", in ms, s, m or h",
+            "8: metrics.host is \"yes\"; expected true or false",
+            "10: limits.max_series_per_batch is 106; expected a whole number from 107 to 65536",
+        ],
+    );
+}
+
+#[test]
+fn shapes() {
+    check(
+        "[collector]\nendpoints = []\n",
+        &["2: collector.endpoints is a list; expected a list of \"host:port\" with at least one entry"],
+    );
+    check(
+        "[logs]\nfiles = ['var/log']\n",
+        &["2: logs.files is a list; expected absolute paths, not \"var/log\""],
+    );
+    check("queue = 3\n", &["1: queue must be a table"]);
+    check(
+        "[queue]\nbytes_max = '5MB'\nsegment_bytes = '64MiB'\n",
+        &["3: queue.segment_bytes must be at most half of bytes_max (5000000 B)"],
+    );
+}
+
+#[test]
+fn what_is_no_toml_has_a_line_too() {
+    let found = parse("agent_id = 'a'\n[queue\n").unwrap_err();
+    assert!(found[0].starts_with("2: "), "{found:?}");
+    let missing = Settings::load(Path::new("/nonexistent/agent.toml")).unwrap_err();
+    assert_eq!(missing[0].to_string(), "/nonexistent/agent.toml:1: No such file or directory (os error 2)");
+}

@@ -1,0 +1,323 @@
+//! One session: from the grant to the loss of the connection.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use lm_journal::Position;
+use lm_mesh::{Connected, Granted};
+use lm_model::LossReason;
+use lm_schema::batch::BatchHeader;
+use lm_schema::mesh_capnp::{agent_session, batch_sink};
+use tokio::sync::watch;
+
+use super::wire::{self, Defined};
+use super::{Goal, REASSIGN, Sender, is_passing};
+use crate::counters::Counters;
+use crate::delivery::{Delivery, Outcome, Receipt, Step};
+use crate::outbox::Hole;
+use crate::queue_handle::{Command, QueueFacts, QueueGone, QueueHandle};
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// A collector that answers nothing for this long is gone, whatever the
+/// connection says: a killed one cannot say that it is.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a dictionary that was rejected is left alone.
+const REJECTED_WAIT: Duration = Duration::from_secs(30);
+/// A clock that is further off than this is worth a warning.
+const SKEW_WARN: Duration = Duration::from_secs(60);
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The goal is reached.
+    Drained,
+    /// Try again soon.
+    Lost(String),
+    /// Try again later: only a person can change it.
+    Refused(String),
+}
+
+/// Delivers over a session that was just granted.
+pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, QueueGone> {
+    let Granted::Agent(agent) = connected.granted.clone() else {
+        connected.close().await;
+        return Ok(Ended::Refused("the token in auth_token_file is not an agent's".to_owned()));
+    };
+    let (cluster_id, resume) = (connected.cluster_id.clone(), connected.resume.clone());
+    match sender.queue.ask(|reply| Command::Begin { cluster_id, resume, reply }).await? {
+        Ok(true) => {}
+        Ok(false) => {
+            let endpoint = connected.endpoint.clone();
+            connected.close().await;
+            return Ok(Ended::Refused(format!(
+                "{endpoint} belongs to another cluster than this queue; {REASSIGN}"
+            )));
+        }
+        Err(error) => return Ok(Ended::Lost(format!("the queue failed: {error}"))),
+    }
+    check_limits(&sender.settings.logs, &connected);
+    let ended = match deadline(wire::open_sink(&connected, &agent)).await {
+        Ok(sink) => {
+            tracing::info!(endpoint = %connected.endpoint, session = connected.session_id, "session opened");
+            let session = Session {
+                queue: sender.queue.clone(),
+                delivery: Delivery::new(connected.calls_in_flight_max),
+                facts: sender.facts.clone(),
+                goal: sender.goal.clone(),
+                counters: &sender.counters,
+                sink,
+            };
+            let heartbeats = heartbeats(&agent, sender.facts.clone(), &sender.counters, sender.started);
+            tokio::select! {
+                ended = session.deliver() => ended?,
+                error = heartbeats => ended_by(&error),
+                reason = connected.closed() => Ended::Lost(format!("session ended: {reason}")),
+            }
+        }
+        Err(error) => ended_by(&error),
+    };
+    connected.close().await;
+    Ok(ended)
+}
+
+struct Session<'s> {
+    queue: QueueHandle,
+    delivery: Delivery<Position>,
+    facts: watch::Receiver<QueueFacts>,
+    goal: watch::Receiver<Goal>,
+    counters: &'s Counters,
+    sink: batch_sink::Client,
+}
+
+impl Session<'_> {
+    async fn deliver(mut self) -> Result<Ended, QueueGone> {
+        let mut calls = FuturesUnordered::new();
+        let mut answered_at = Instant::now();
+        loop {
+            // Before asking the queue, so that no growth is missed.
+            self.facts.mark_unchanged();
+            while let Some(step) = self.delivery.poll(Instant::now()) {
+                let sent = match step {
+                    Step::Send(batch) => {
+                        if calls.is_empty() {
+                            answered_at = Instant::now();
+                        }
+                        calls.push(wire::push(&self.sink, batch));
+                        Ok(())
+                    }
+                    other => self.take(other).await?,
+                };
+                if let Err(ended) = sent {
+                    return Ok(ended);
+                }
+            }
+            if self.is_drained() {
+                return Ok(Ended::Drained);
+            }
+            let timeout = self.delivery.poll_timeout();
+            let silence = answered_at + ANSWER_DEADLINE;
+            tokio::select! {
+                Some((header, answer)) = calls.next() => {
+                    answered_at = Instant::now();
+                    if let Err(ended) = self.handle_answer(&header, answer).await? {
+                        return Ok(ended);
+                    }
+                }
+                changed = self.facts.changed() => {
+                    changed.map_err(|_| QueueGone)?;
+                    self.delivery.handle_growth();
+                }
+                _ = self.goal.changed() => {}
+                () = sleep_until(timeout), if timeout.is_some() => {}
+                () = sleep_until(Some(silence)), if !calls.is_empty() => {
+                    return Ok(Ended::Lost(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())));
+                }
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        *self.goal.borrow() != Goal::Forever
+            && self.facts.borrow().is_final
+            && !self.facts.has_changed().unwrap_or(false)
+            && self.delivery.is_drained()
+    }
+
+    /// Does what the delivery asks for; the inner error ends the session.
+    async fn take(&mut self, step: Step<Position>) -> Result<Result<(), Ended>, QueueGone> {
+        match step {
+            Step::Send(_) => {}
+            Step::Rewind(stream) => self.queue.tell(Command::Rewind(stream)).await?,
+            Step::Fetch(stream) => match self.queue.ask(|reply| Command::Fetch { stream, reply }).await? {
+                Ok(fetched) => self.delivery.handle_fetched(stream, fetched),
+                Err(error) => return Ok(Err(Ended::Lost(format!("the queue cannot be read: {error}")))),
+            },
+            Step::Hole { stream, incarnation, start, end, items_before } => {
+                tracing::error!(%stream, start, end, "the collector misses batches that the queue no longer has");
+                let reason = LossReason::Corrupt;
+                let hole = Hole { stream, incarnation, start, end, items_before, items: 0, bytes: 0, reason };
+                match self.queue.ask(|reply| Command::Loss { hole, reply }).await? {
+                    Ok(loss) => self.delivery.handle_hole(stream, loss),
+                    Err(error) => return Ok(Err(Ended::Lost(format!("no loss record: {error}")))),
+                }
+            }
+            Step::Define { stream, header, position } => {
+                let retry = match self.define(header, position).await? {
+                    Ok(retry) => retry,
+                    Err(ended) => return Ok(Err(ended)),
+                };
+                self.delivery.handle_defined(Instant::now(), stream, retry);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends the dictionary as it was before `header`'s batch.
+    async fn define(
+        &mut self,
+        header: BatchHeader,
+        position: Position,
+    ) -> Result<Result<Option<Duration>, Ended>, QueueGone> {
+        let part = match self.queue.ask(|reply| Command::Dictionary { header, position, reply }).await? {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::error!(batch = %header.id, "its dictionary cannot be rebuilt: {error}");
+                return Ok(Ok(Some(REJECTED_WAIT)));
+            }
+        };
+        tracing::debug!(epoch = part.epoch, entries = part.entries.len(), "defining a dictionary");
+        Ok(match deadline(wire::define(&self.sink, &part)).await {
+            Ok(Defined::Known) => Ok(None),
+            Ok(Defined::RetryAfter(wait)) => Ok(Some(wait)),
+            Ok(Defined::Rejected(reason)) => {
+                tracing::error!(epoch = part.epoch, "the collector rejects our dictionary: {reason}");
+                Ok(Some(REJECTED_WAIT))
+            }
+            Err(error) => Err(ended_by(&error)),
+        })
+    }
+
+    async fn handle_answer(
+        &mut self,
+        header: &BatchHeader,
+        answer: Result<Receipt, capnp::Error>,
+    ) -> Result<Result<(), Ended>, QueueGone> {
+        let receipt = match answer {
+            Ok(receipt) => receipt,
+            Err(error) => return Ok(Err(ended_by(&error))),
+        };
+        let stream = header.id.stream;
+        match &receipt.outcome {
+            Outcome::Rejected(reason) => {
+                tracing::error!(batch = %header.id, items = header.item_count, "the collector rejects a batch: {reason}");
+                self.counters.dropped(stream, LossReason::Rejected, header.item_count.into());
+            }
+            Outcome::Quarantined => {
+                tracing::warn!(batch = %header.id, "kept apart by the collector: the queue was copied or restored");
+            }
+            Outcome::Unsupported(newest) => {
+                return Ok(Err(Ended::Refused(format!(
+                    "the collector reads batch versions up to {newest}, ours is {}; upgrade the collector",
+                    lm_schema::BATCH_VERSION
+                ))));
+            }
+            _ => {}
+        }
+        if receipt.dropped_items > 0 {
+            self.counters.dropped(stream, LossReason::Limit, receipt.dropped_items);
+        }
+        if receipt.outcome.is_final() {
+            self.counters.sent_batches.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(acknowledgement) = self.delivery.handle_receipt(header, &receipt) {
+            self.queue.tell(Command::Acknowledge(acknowledgement)).await?;
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Reports the queue until that fails.
+async fn heartbeats(
+    agent: &agent_session::Client,
+    facts: watch::Receiver<QueueFacts>,
+    counters: &Counters,
+    started: Instant,
+) -> capnp::Error {
+    let mut is_skewed = false;
+    loop {
+        let (queue, sent_at) = (facts.borrow().clone(), unix_ms());
+        let beat = wire::heartbeat(agent, sent_at, &queue, counters.dropped_total(), started.elapsed());
+        match deadline(beat).await {
+            Ok(collector_ms) => {
+                let was_skewed = is_skewed;
+                is_skewed = collector_ms.abs_diff(sent_at) > SKEW_WARN.as_millis() as u64;
+                if is_skewed && !was_skewed {
+                    tracing::warn!(
+                        skew_ms = sent_at.saturating_sub(collector_ms),
+                        "our clock and the collector's differ"
+                    );
+                }
+            }
+            // Excess control calls are refused at once; the next one will do.
+            Err(error) if is_passing(&code_of(&error)) => {}
+            Err(error) => return error,
+        }
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+    }
+}
+
+/// The collector's own words, its stable code first.
+fn code_of(error: &capnp::Error) -> String {
+    let text = error.to_string();
+    text.split_once("remote exception: ").map_or(&text[..], |(_, message)| message).to_owned()
+}
+
+fn ended_by(error: &capnp::Error) -> Ended {
+    let message = code_of(error);
+    let is_refusal = ["revoked:", "denied:", "expired:"].iter().any(|code| message.starts_with(code));
+    if is_refusal {
+        Ended::Refused(format!("the collector ended the session: {message}"))
+    } else {
+        Ended::Lost(format!("session failed: {message}"))
+    }
+}
+
+async fn deadline<T>(call: impl Future<Output = Result<T, capnp::Error>>) -> Result<T, capnp::Error> {
+    let call = pin!(call);
+    tokio::time::timeout(ANSWER_DEADLINE, call).await.unwrap_or_else(|_| {
+        Err(capnp::Error::overloaded(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())))
+    })
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// Batches that are queued already cannot be made smaller, so this is a matter
+/// of configuration.
+fn check_limits(logs: &crate::config::Logs, connected: &Connected) {
+    if logs.log_message_bytes_max as usize > connected.log_line_bytes_max {
+        tracing::warn!(
+            ours = logs.log_message_bytes_max,
+            collectors = connected.log_line_bytes_max,
+            "max_log_message_bytes is over the collector's limit: it will reject batches with longer lines"
+        );
+    }
+    if logs.logs_per_batch_max as usize > connected.logs_per_batch_max {
+        tracing::warn!(
+            ours = logs.logs_per_batch_max,
+            collectors = connected.logs_per_batch_max,
+            "max_logs_per_batch is over the collector's limit: it will reject larger batches"
+        );
+    }
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
+}
