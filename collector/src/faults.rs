@@ -36,6 +36,8 @@ pub fn sync_point() {
     static CRASH_AT: OnceLock<Option<u64>> = OnceLock::new();
     let crash_at = CRASH_AT.get_or_init(|| std::env::var("LM_CRASH_AT").ok()?.parse().ok());
     if Some(CALLS.fetch_add(1, Ordering::Relaxed) + 1) == *crash_at {
+        // What was answered before now must have left, or nobody could miss it.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         std::process::abort();
     }
 }

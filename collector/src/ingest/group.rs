@@ -40,13 +40,22 @@ pub struct Core<F: Fs = RealFs> {
     pub(super) applier: Applier,
     pub(super) options: CoreOptions,
     /// Appended and not yet on disk: a sync failed, the next one may succeed.
-    pub(super) unfinished: Vec<Then>,
+    pub(super) unfinished: Vec<Effect>,
 }
 
 /// What is done once the group is on disk.
-pub(super) enum Then {
-    Answer(oneshot::Sender<Receipt>, Receipt),
-    Defined(oneshot::Sender<DefineOutcome>),
+#[derive(Default)]
+struct Then {
+    answers: Vec<Answer>,
+    effects: Vec<Effect>,
+}
+
+enum Answer {
+    Push(oneshot::Sender<Receipt>, Receipt),
+    Define(oneshot::Sender<DefineOutcome>),
+}
+
+pub(super) enum Effect {
     Apply { agent: Arc<str>, header: BatchHeader, body: Body, dropped: Vec<u32> },
     Notice(Notice),
 }
@@ -54,16 +63,16 @@ pub(super) enum Then {
 impl<F: Fs> Core<F> {
     /// Handles a group: append all, sync once, then apply and answer.
     pub(super) fn commit(&mut self, commands: impl Iterator<Item = Command>) {
-        let mut then = std::mem::take(&mut self.unfinished);
+        let mut then = Then { answers: Vec::new(), effects: std::mem::take(&mut self.unfinished) };
         let mut waiting = Vec::new();
         for command in commands {
             match command {
                 Command::Push(push, reply) => {
                     let receipt = self.push(push, &mut then);
-                    then.push(Then::Answer(reply, receipt));
+                    then.answers.push(Answer::Push(reply, receipt));
                 }
                 Command::Define(define, reply) => match self.define(&define) {
-                    Ok(()) => then.push(Then::Defined(reply)),
+                    Ok(()) => then.answers.push(Answer::Define(reply)),
                     Err(outcome) => {
                         let _ = reply.send(outcome);
                     }
@@ -119,7 +128,7 @@ impl<F: Fs> Core<F> {
     }
 
     /// Appends one batch, or decides that it is not stored.
-    fn push(&mut self, push: Push, then: &mut Vec<Then>) -> Receipt {
+    fn push(&mut self, push: Push, then: &mut Then) -> Receipt {
         let Push { agent, instance, id, sequence_end, item_count, header, body } = push;
         let (stream, incarnation) = (id.stream, id.incarnation);
         let durable_end = self.watermarks.durable_end(&agent, stream, incarnation);
@@ -135,7 +144,7 @@ impl<F: Fs> Core<F> {
                 if let Err(error) = self.append(now, &payload) {
                     return retry(&error, durable_end);
                 }
-                then.push(Then::Notice(notice(
+                then.effects.push(Effect::Notice(notice(
                     now,
                     "batch_quarantined",
                     &agent,
@@ -192,7 +201,7 @@ impl<F: Fs> Core<F> {
             Ok(dropped) => {
                 let items = self.applier.count(&decoded.body, &dropped);
                 if items > 0 {
-                    then.push(Then::Notice(notice(
+                    then.effects.push(Effect::Notice(notice(
                         now,
                         "series_limit",
                         &agent,
@@ -201,9 +210,14 @@ impl<F: Fs> Core<F> {
                     )));
                 }
                 if let Body::Loss { items, reason, .. } = &decoded.body {
-                    then.push(Then::Notice(loss_notice(now, &agent, &header, *items, *reason)));
+                    then.effects.push(Effect::Notice(loss_notice(now, &agent, &header, *items, *reason)));
                 }
-                then.push(Then::Apply { agent: agent.clone(), header, body: decoded.body, dropped });
+                then.effects.push(Effect::Apply {
+                    agent: agent.clone(),
+                    header,
+                    body: decoded.body,
+                    dropped,
+                });
                 let mut receipt = ReceiptOutcome::Durable.at(sequence_end);
                 receipt.dropped_items = items;
                 receipt
@@ -296,7 +310,7 @@ impl<F: Fs> Core<F> {
         item_count: u32,
         bytes: usize,
         why: String,
-        then: &mut Vec<Then>,
+        then: &mut Then,
     ) -> Receipt {
         let now = (self.options.wall_clock)();
         let items = u64::from(item_count);
@@ -307,7 +321,13 @@ impl<F: Fs> Core<F> {
         let outcome = Outcome::Lost { items, reason: LossReason::Rejected.name().to_owned() };
         self.watermarks.advance(agent, id.stream, id.incarnation, id.sequence, sequence_end, &outcome);
         tracing::warn!(%agent, batch = %id, items, "batch rejected: {why}");
-        then.push(Then::Notice(notice(now, "batch_rejected", agent, format!("batch {id}: {why}"), items)));
+        then.effects.push(Effect::Notice(notice(
+            now,
+            "batch_rejected",
+            agent,
+            format!("batch {id}: {why}"),
+            items,
+        )));
         ReceiptOutcome::Rejected(why).at(sequence_end)
     }
 
@@ -366,56 +386,48 @@ impl<F: Fs> Core<F> {
         self.spool.roll(now, &self.watermarks)
     }
 
-    fn finish(&mut self, then: Vec<Then>) {
+    /// The group is on disk: answer, then show, so that senders go on while
+    /// we apply.
+    fn finish(&mut self, then: Then) {
+        for answer in then.answers {
+            // A session that ended meanwhile asks again at its next login.
+            match answer {
+                Answer::Push(reply, receipt) => drop(reply.send(receipt)),
+                Answer::Define(reply) => drop(reply.send(DefineOutcome::Durable)),
+            }
+        }
         let mut notices = Vec::new();
-        let mut answers = Vec::new();
-        for step in then {
-            match step {
-                Then::Apply { agent, header, body, dropped } => {
-                    let conflicts =
-                        self.applier.apply(&mut self.dictionaries, &agent, &header, body, &dropped, true);
-                    if conflicts > 0 {
-                        self.watermarks.add_lost(
-                            &agent,
-                            header.id.stream,
-                            header.id.incarnation,
-                            "conflict",
-                            conflicts,
-                        );
-                    }
-                }
-                Then::Notice(notice) => notices.push(notice),
-                Then::Answer(reply, receipt) => answers.push((reply, receipt)),
-                Then::Defined(reply) => {
-                    let _ = reply.send(DefineOutcome::Durable);
-                }
+        for effect in then.effects {
+            match effect {
+                Effect::Apply { agent, header, body, dropped } => self.apply(&agent, &header, body, &dropped),
+                Effect::Notice(notice) => notices.push(notice),
             }
         }
         self.applier.notices(notices);
         self.applier.expire_if_full((self.options.wall_clock)());
-        for (reply, receipt) in answers {
-            // A session that ended meanwhile asks again at its next login.
-            let _ = reply.send(receipt);
+    }
+
+    fn apply(&mut self, agent: &Arc<str>, header: &BatchHeader, body: Body, dropped: &[u32]) {
+        let conflicts = self.applier.apply(&mut self.dictionaries, agent, header, body, dropped, true);
+        if conflicts > 0 {
+            let id = header.id;
+            self.watermarks.add_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
         }
     }
 
     /// The group is not on disk: nothing of it is acknowledged or shown. Its
     /// records wait in the spool, so what follows from them waits too, and a
     /// batch that is sent again meanwhile is not appended twice.
-    fn postpone(&mut self, error: &SpoolError, then: Vec<Then>) {
+    fn postpone(&mut self, error: &SpoolError, then: Then) {
         tracing::error!(%error, "cannot write the spool: nothing of this group is acknowledged");
         self.applier.metrics.spool_failures.fetch_add(1, Ordering::Relaxed);
-        for step in then {
-            match step {
-                Then::Answer(reply, _) => {
-                    let _ = reply.send(ReceiptOutcome::RetryAfter(DISK_RETRY).at(0));
-                }
-                Then::Defined(reply) => {
-                    let _ = reply.send(DefineOutcome::RetryAfter(DISK_RETRY));
-                }
-                waits @ (Then::Apply { .. } | Then::Notice(_)) => self.unfinished.push(waits),
+        for answer in then.answers {
+            match answer {
+                Answer::Push(reply, _) => drop(reply.send(ReceiptOutcome::RetryAfter(DISK_RETRY).at(0))),
+                Answer::Define(reply) => drop(reply.send(DefineOutcome::RetryAfter(DISK_RETRY))),
             }
         }
+        self.unfinished = then.effects;
     }
 
     /// Retention, of memory and of disk.
