@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser};
+use lm_settings::Mistake;
 
 use crate::config::{Config, LogConfig};
-use crate::settings::{self, Mistake};
+use crate::settings::{DEFAULTS, Settings};
 use crate::{RunError, run};
 
 /// Translates HTTP (the Prometheus API, log search, live tails) into questions
@@ -68,16 +69,16 @@ impl Command {
     pub fn run(self) -> Result<(), Failure> {
         if self.print_defaults {
             return std::io::stdout()
-                .write_all(settings::DEFAULTS.as_bytes())
+                .write_all(DEFAULTS.as_bytes())
                 .map_err(|error| Failure::Other(error.into()));
         }
         if let Some(path) = self.check_config {
-            Config::resolve(settings::read(&path)).map_err(Failure::Config)?;
+            Settings::read(&path).map_err(Failure::Config)?;
             println!("{}: ok", path.display());
             return Ok(());
         }
         let path = self.config.expect("clap demands one of three");
-        let config = Config::resolve(settings::read(&path)).map_err(Failure::Config)?;
+        let config = Config::from(Settings::read(&path).map_err(Failure::Config)?);
         log_to_stdout(&config.log);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

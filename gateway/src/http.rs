@@ -35,7 +35,7 @@ use crate::session::unix_nano;
 /// which a slow client makes progress.
 const PIECE_BYTES: usize = 64 << 10;
 /// Longest path that a log line shows.
-const LOGGED_PATH_BYTES: usize = 256;
+const LOGGED_PATH_CHARS: usize = 256;
 /// The version of Prometheus whose API this answers like.
 const PROMETHEUS_VERSION: &str = "3.5.0";
 
@@ -78,8 +78,7 @@ pub(crate) async fn serve(
         async move {
             let begun = Instant::now();
             let method = request.method().clone();
-            let mut path = request.uri().path().to_owned();
-            path.truncate(LOGGED_PATH_BYTES);
+            let path: String = request.uri().path().chars().take(LOGGED_PATH_CHARS).collect();
             let peer = request.extensions().get::<PeerAddr>().map(|PeerAddr(addr)| *addr);
             let uri = request.uri();
             if let Some(health) = state.0.health.answer(&method, uri.path(), uri.query(), request.headers()) {

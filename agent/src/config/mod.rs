@@ -4,24 +4,15 @@
 //! that need no further checks or every mistake in it, with lines. It opens
 //! nothing that the file names.
 
-mod document;
-mod units;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
-
-pub use document::Mistake;
-use document::{Mistakes, Section};
+use lm_settings::{Mistake, Section, Value, units};
 
 use crate::sources::logs::LogsOptions;
 
 /// The documented defaults: what `--print-defaults` prints.
 pub const DEFAULTS: &str = include_str!("../../../config/agent.toml");
-
-/// Largest configuration file that is read.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -178,13 +169,7 @@ impl Settings {
     ///
     /// Every mistake in the file, in the order of lines; never an empty list.
     pub fn load(file: &Path) -> Result<Settings, Vec<Mistake>> {
-        let unreadable = |message: String| vec![Mistake { file: file.to_owned(), line: 1, message }];
-        let length = std::fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
-        if length > FILE_BYTES_MAX {
-            return Err(unreadable(format!("{length} bytes are too many for a configuration file")));
-        }
-        let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
-        Settings::parse(file, &text)
+        lm_settings::read(file, Settings::take)
     }
 
     /// Checks `text`, which came from `file`.
@@ -193,35 +178,28 @@ impl Settings {
     ///
     /// As [`Settings::load`].
     pub fn parse(file: &Path, text: &str) -> Result<Settings, Vec<Mistake>> {
-        let mistakes = Mistakes::new(file, text);
-        let (document, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
-            mistakes.add(error.span().map_or(0, |span| span.start), error.message());
-        }
-        let mut settings = Settings::default();
-        settings.read(Section::root(document.get_ref(), &mistakes));
-        let found = mistakes.into_vec();
-        if found.is_empty() { Ok(settings) } else { Err(found) }
+        lm_settings::parse(file, text, Settings::take)
     }
 
-    fn read(&mut self, mut root: Section<'_, '_>) {
-        root.read("agent_id", &mut self.agent_id, agent_id);
+    fn take(root: &mut Section<'_, '_>) -> Settings {
+        let mut settings = Settings::default();
+        root.read("agent_id", &mut settings.agent_id, agent_id);
         let waits = seconds(0)..=seconds(3600);
-        root.read("shutdown_timeout", &mut self.shutdown_timeout, |v| units::duration(v, waits.clone()));
-        root.read("upload_timeout", &mut self.upload_timeout, |v| units::duration(v, waits));
-        self.collector.read(root.section("collector"));
-        self.queue.read(root.section("queue"));
-        self.metrics.read(root.section("metrics"));
-        self.logs.read(root.section("logs"));
-        self.limits.read(root.section("limits"));
-        self.log.read(root.section("log"));
-        root.finish();
+        root.read("shutdown_timeout", &mut settings.shutdown_timeout, |v| units::duration(v, waits.clone()));
+        root.read("upload_timeout", &mut settings.upload_timeout, |v| units::duration(v, waits));
+        settings.collector.take(root.section("collector"));
+        settings.queue.take(root.section("queue"));
+        settings.metrics.take(root.section("metrics"));
+        settings.logs.take(root.section("logs"));
+        settings.limits.take(root.section("limits"));
+        settings.log.take(root.section("log"));
+        settings
     }
 }
 
 impl Collector {
-    fn read(&mut self, mut section: Section<'_, '_>) {
-        section.read("endpoints", &mut self.endpoints, endpoints);
+    fn take(&mut self, mut section: Section<'_, '_>) {
+        section.read("endpoints", &mut self.endpoints, units::endpoints);
         section.read("server_name", &mut self.server_name, |v| units::text(v).map(Some));
         section.read("tls_ca_cert_file", &mut self.tls_ca_cert_file, units::path);
         section.read("auth_token_file", &mut self.auth_token_file, units::path);
@@ -233,7 +211,7 @@ impl Collector {
 const QUEUE_BYTES_MIN: u64 = 4 << 20;
 
 impl Queue {
-    fn read(&mut self, mut section: Section<'_, '_>) {
+    fn take(&mut self, mut section: Section<'_, '_>) {
         section.read("dir", &mut self.dir, units::path);
         section.read("bytes_max", &mut self.bytes_max, |v| units::size(v, QUEUE_BYTES_MIN..=1 << 40));
         section.read("segment_bytes", &mut self.segment_bytes, |v| units::size(v, 64 << 10..=64 << 20));
@@ -256,7 +234,7 @@ impl Queue {
 }
 
 impl Metrics {
-    fn read(&mut self, mut section: Section<'_, '_>) {
+    fn take(&mut self, mut section: Section<'_, '_>) {
         section.read("interval", &mut self.interval, |v| units::duration(v, seconds(1)..=seconds(3600)));
         section.read("job", &mut self.job, units::text);
         section.read("host", &mut self.host, units::flag);
@@ -267,7 +245,7 @@ impl Metrics {
 }
 
 impl Logs {
-    fn read(&mut self, mut section: Section<'_, '_>) {
+    fn take(&mut self, mut section: Section<'_, '_>) {
         section.read("files", &mut self.files, patterns);
         section.read("exclude", &mut self.exclude, exclusions);
         let from = [("start", From::Start), ("end", From::End)];
@@ -282,7 +260,7 @@ impl Logs {
 
 impl Limits {
     /// The floors are what our own series and log streams need.
-    fn read(&mut self, mut section: Section<'_, '_>) {
+    fn take(&mut self, mut section: Section<'_, '_>) {
         let alerts = &mut self.alerts_per_batch_max;
         section.read("max_alerts_per_batch", alerts, |v| units::integer(v, 0..=256));
         let series = &mut self.series_per_batch_max;
@@ -298,7 +276,7 @@ impl Limits {
 }
 
 impl Log {
-    fn read(&mut self, mut section: Section<'_, '_>) {
+    fn take(&mut self, mut section: Section<'_, '_>) {
         let levels = [
             ("error", tracing::Level::ERROR),
             ("warn", tracing::Level::WARN),
@@ -318,7 +296,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// As the collector checks the names in its token table.
-fn agent_id(value: &DeValue<'_>) -> Result<String, String> {
+fn agent_id(value: &Value<'_>) -> Result<String, String> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     units::text(value)
         .ok()
@@ -326,18 +304,7 @@ fn agent_id(value: &DeValue<'_>) -> Result<String, String> {
         .ok_or_else(|| "expected 1 to 128 letters, digits, '.', '_' or '-'".to_owned())
 }
 
-fn endpoints(value: &DeValue<'_>) -> Result<Vec<String>, String> {
-    let is_endpoint = |endpoint: &String| {
-        let parts = endpoint.rsplit_once(':');
-        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
-    };
-    units::texts(value)
-        .ok()
-        .filter(|found| !found.is_empty() && found.iter().all(is_endpoint))
-        .ok_or_else(|| "expected a list of \"host:port\" with at least one entry".to_owned())
-}
-
-fn patterns(value: &DeValue<'_>) -> Result<Vec<String>, String> {
+fn patterns(value: &Value<'_>) -> Result<Vec<String>, String> {
     let found = exclusions(value)?;
     match found.iter().find(|pattern| !pattern.starts_with('/')) {
         Some(pattern) => Err(format!("expected absolute paths, not {pattern:?}")),
@@ -345,7 +312,7 @@ fn patterns(value: &DeValue<'_>) -> Result<Vec<String>, String> {
     }
 }
 
-fn exclusions(value: &DeValue<'_>) -> Result<Vec<String>, String> {
+fn exclusions(value: &Value<'_>) -> Result<Vec<String>, String> {
     let found = units::texts(value)?;
     for pattern in &found {
         glob::Pattern::new(pattern).map_err(|error| format!("{pattern:?}: {error}"))?;

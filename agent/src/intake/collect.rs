@@ -19,7 +19,7 @@ const SERIES_MAX: u32 = 8192;
 /// The table is cleared when it holds this many more than a cycle measures.
 const SERIES_ENDED_MAX: usize = 2048;
 /// Bytes of log files, and of bookkeeping, in one batch.
-const LOG_BATCH_BYTES: usize = 256 << 10;
+pub const LOG_BATCH_BYTES: usize = 256 << 10;
 /// Batches of lines between two syncs.
 const LOG_BATCHES_PER_TICK: usize = 4;
 

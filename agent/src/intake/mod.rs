@@ -17,7 +17,7 @@ use crate::config::{Durability, Settings};
 use crate::counters::Counters;
 use crate::outbox::{Error, Outbox};
 use crate::queue_handle::{COMMANDS_MAX, Command, QueueFacts, QueueHandle};
-pub use collect::Sources;
+pub use collect::{LOG_BATCH_BYTES, Sources};
 
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(200);
 const DISCOVER_INTERVAL: Duration = Duration::from_secs(1);

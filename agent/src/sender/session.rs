@@ -16,8 +16,10 @@ use tokio::sync::watch;
 
 use super::wire::{self, Defined};
 use super::{Goal, REASSIGN, Sender, is_passing};
+use crate::config::Settings;
 use crate::counters::Counters;
 use crate::delivery::{Delivery, Outcome, Receipt, Step};
+use crate::intake::LOG_BATCH_BYTES;
 use crate::outbox::Hole;
 use crate::queue_handle::{Command, QueueFacts, QueueGone, QueueHandle};
 
@@ -59,7 +61,7 @@ pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, Que
         }
         Err(error) => return Ok(Ended::Lost(format!("the queue failed: {error}"))),
     }
-    check_limits(&sender.settings.logs, &connected);
+    check_limits(&sender.settings, &connected);
     let ended = match deadline(wire::open_sink(&connected, &agent)).await {
         Ok(sink) => {
             tracing::info!(endpoint = %connected.endpoint, session = connected.session_id, "session opened");
@@ -301,21 +303,25 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// Batches that are queued already cannot be made smaller, so this is a matter
 /// of configuration.
-fn check_limits(logs: &crate::config::Logs, connected: &Connected) {
-    if logs.log_message_bytes_max as usize > connected.log_line_bytes_max {
-        tracing::warn!(
-            ours = logs.log_message_bytes_max,
-            collectors = connected.log_line_bytes_max,
-            "max_log_message_bytes is over the collector's limit: it will reject batches with longer lines"
-        );
-    }
-    if logs.logs_per_batch_max as usize > connected.logs_per_batch_max {
-        tracing::warn!(
-            ours = logs.logs_per_batch_max,
-            collectors = connected.logs_per_batch_max,
-            "max_logs_per_batch is over the collector's limit: it will reject larger batches"
-        );
-    }
+fn check_limits(settings: &Settings, connected: &Connected) {
+    let over = |what: &str, ours: usize, collectors: usize, rejected: &str| {
+        if ours > collectors {
+            tracing::warn!(
+                ours,
+                collectors,
+                "{what} is over the collector's limit: it will reject {rejected}"
+            );
+        }
+    };
+    let line_bytes = settings.logs.log_message_bytes_max as usize;
+    over("max_log_message_bytes", line_bytes, connected.log_line_bytes_max, "batches with longer lines");
+    let lines = settings.logs.logs_per_batch_max as usize;
+    over("max_logs_per_batch", lines, connected.logs_per_batch_max, "larger batches");
+    let series = settings.limits.series_per_batch_max as usize;
+    over("max_series_per_batch", series, connected.series_per_batch_max, "batches with more new series");
+    // A batch of lines ends with the line that fills it.
+    let batch_bytes = LOG_BATCH_BYTES + line_bytes;
+    over("a full batch of lines", batch_bytes, connected.raw_bytes_max, "larger batches");
 }
 
 fn unix_ms() -> i64 {

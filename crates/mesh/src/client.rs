@@ -70,9 +70,12 @@ pub struct Connected {
     pub cluster_id: Vec<u8>,
     pub resume: Vec<Resume>,
     pub batch_bytes_max: usize,
+    /// Of a body before compression.
+    pub raw_bytes_max: usize,
     pub calls_in_flight_max: usize,
     pub log_line_bytes_max: usize,
     pub logs_per_batch_max: usize,
+    pub series_per_batch_max: usize,
     pub granted: Granted,
     connection: quinn::Connection,
 }
@@ -304,9 +307,11 @@ fn read_grant(
         cluster_id: from.get_cluster_id()?.to_vec(),
         resume,
         batch_bytes_max: limits.get_batch_bytes_max() as usize,
+        raw_bytes_max: limits.get_batch_raw_bytes_max() as usize,
         calls_in_flight_max: usize::from(limits.get_calls_in_flight_max()).max(1),
         log_line_bytes_max: limits.get_log_line_bytes_max() as usize,
         logs_per_batch_max: limits.get_logs_per_batch_max() as usize,
+        series_per_batch_max: limits.get_series_per_batch_max() as usize,
         granted,
         connection,
     })

@@ -7,13 +7,23 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::Value;
+
+/// More mistakes of one file than these are not kept: there is enough to mend
+/// before the next check.
+const MISTAKES_MAX: usize = 100;
+
+/// How much of a text is shown when it is not what was expected.
+const SHOWN_CHARS_MAX: usize = 60;
 
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     pub file: PathBuf,
-    /// Counts from one.
+    /// Counts from one, which also stands for the file as a whole.
     pub line: usize,
     pub message: String,
 }
@@ -29,17 +39,45 @@ pub struct Mistakes<'a> {
     file: &'a Path,
     text: &'a str,
     found: RefCell<Vec<Mistake>>,
+    /// Lines that are no TOML: what was read there is a guess of the parser,
+    /// and complaints about it would mislead.
+    broken: Vec<usize>,
 }
 
 impl<'a> Mistakes<'a> {
     pub fn new(file: &'a Path, text: &'a str) -> Self {
-        Mistakes { file, text, found: RefCell::default() }
+        Mistakes { file, text, found: RefCell::default(), broken: Vec::new() }
+    }
+
+    /// What is no TOML; the first report of a line is its only one.
+    pub fn add_broken(&mut self, offset: usize, message: &str) {
+        self.add(offset, message);
+        self.broken.push(self.line(offset));
     }
 
     pub fn add(&self, offset: usize, message: impl Into<String>) {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        self.found.borrow_mut().push(Mistake { file: self.file.to_owned(), line, message: message.into() });
+        let is_full = self.found.borrow().len() == MISTAKES_MAX;
+        if is_full {
+            return;
+        }
+        let line = self.line(offset);
+        if !self.broken.contains(&line) {
+            self.found.borrow_mut().push(Mistake {
+                file: self.file.to_owned(),
+                line,
+                message: message.into(),
+            });
+        }
+    }
+
+    /// Whether `value` stands nowhere in the file: after an error the parser
+    /// goes on with one of its own.
+    fn is_guess(&self, value: &Spanned<Value<'_>>) -> bool {
+        value.span().is_empty() && !self.broken.is_empty()
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        line_of(self.text.as_bytes(), offset)
     }
 
     /// In the order of lines.
@@ -48,6 +86,11 @@ impl<'a> Mistakes<'a> {
         found.sort_by_key(|mistake| mistake.line);
         found
     }
+}
+
+/// The line of the byte at `offset`, from one.
+pub fn line_of(text: &[u8], offset: usize) -> usize {
+    1 + text[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
 }
 
 /// One table of the file, or nothing where the file leaves it out.
@@ -71,7 +114,8 @@ impl<'a, 'i> Section<'a, 'i> {
         self.known.push(name);
         let found = self.table.and_then(|table| table.get(name));
         let table = found.and_then(|value| match value.get_ref() {
-            DeValue::Table(table) => Some(table),
+            Value::Table(table) => Some(table),
+            _ if self.mistakes.is_guess(value) => None,
             _ => {
                 self.mistakes.add(value.span().start, format!("{}{name} must be a table", self.prefix));
                 None
@@ -92,12 +136,13 @@ impl<'a, 'i> Section<'a, 'i> {
         &mut self,
         key: &'static str,
         into: &mut T,
-        parse: impl FnOnce(&DeValue<'i>) -> Result<T, String>,
+        parse: impl FnOnce(&Value<'i>) -> Result<T, String>,
     ) {
         self.known.push(key);
         let Some(value) = self.table.and_then(|table| table.get(key)) else { return };
         match parse(value.get_ref()) {
             Ok(parsed) => *into = parsed,
+            Err(_) if self.mistakes.is_guess(value) => {}
             Err(expected) => {
                 let found = show(value.get_ref());
                 self.complain(value.span().start, &format!("{key} is {found}; {expected}"));
@@ -131,15 +176,18 @@ impl<'a, 'i> Section<'a, 'i> {
     }
 }
 
-fn show(value: &DeValue<'_>) -> String {
+fn show(value: &Value<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("{text:?}"),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
-        DeValue::Boolean(flag) => flag.to_string(),
-        DeValue::Datetime(time) => time.to_string(),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
+        Value::String(text) => match text.char_indices().nth(SHOWN_CHARS_MAX) {
+            Some((end, _)) => format!("{:?}...", &text[..end]),
+            None => format!("{text:?}"),
+        },
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
     }
 }
 

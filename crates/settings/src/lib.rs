@@ -14,30 +14,35 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use document::Mistakes;
 pub use document::{Mistake, Section};
+use document::{Mistakes, line_of};
+
+/// What a file says for one key: the argument of the parsers in [`units`] and
+/// of a process's own.
+pub type Value<'i> = toml::de::DeValue<'i>;
 
 /// Largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Errors of TOML itself that are reported, so that other mistakes have room.
+const BROKEN_MAX: usize = 50;
 
 /// Parses `text`, read from `file`, with `take`.
 ///
 /// # Errors
 ///
-/// Every mistake in the file, in the order of lines.
+/// Every mistake in the file (up to a hundred), in the order of lines; never an
+/// empty list.
 pub fn parse<T>(
     file: &Path,
     text: &str,
     take: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> Result<T, Vec<Mistake>> {
-    let mistakes = Mistakes::new(file, text);
-    let table = match DeTable::parse(text) {
-        Ok(table) => table,
-        Err(error) => {
-            mistakes.add(error.span().map_or(0, |span| span.start), error.message());
-            return Err(mistakes.into_vec());
-        }
-    };
+    let mut mistakes = Mistakes::new(file, text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors.iter().take(BROKEN_MAX) {
+        mistakes.add_broken(error.span().map_or(0, |span| span.start), error.message());
+    }
     let mut root = Section::root(table.get_ref(), &mistakes);
     let taken = take(&mut root);
     root.finish();
@@ -49,16 +54,23 @@ pub fn parse<T>(
 ///
 /// # Errors
 ///
-/// As [`parse`]; a file that cannot be read is one mistake, at line 0.
+/// As [`parse`]; a file that cannot be read is one mistake.
 pub fn read<T>(file: &Path, take: impl FnOnce(&mut Section<'_, '_>) -> T) -> Result<T, Vec<Mistake>> {
-    let unreadable = |message: String| vec![Mistake { file: file.to_owned(), line: 0, message }];
+    let unreadable = |line, message| vec![Mistake { file: file.to_owned(), line, message }];
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(format!("cannot read the file: {error}")))?;
+        .map_err(|error| unreadable(1, format!("cannot read the file: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(unreadable(format!("larger than {FILE_BYTES_MAX} bytes: is it a configuration file?")));
+        let message = format!("larger than {FILE_BYTES_MAX} bytes: is it a configuration file?");
+        return Err(unreadable(1, message));
     }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8 text".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+        unreadable(line, "not UTF-8 text".to_owned())
+    })?;
     parse(file, &text, take)
 }
+
+#[cfg(test)]
+mod tests;

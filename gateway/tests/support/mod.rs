@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use lm_gateway::{Config, Gateway, settings};
+use lm_gateway::settings::Settings;
+use lm_gateway::{Config, Gateway};
 use lm_mesh::{
     Admission, Attachment, Capability, Credentials, Host, Peer, Principal, Refusal, Role, Server,
     ServerConfig,
@@ -488,7 +489,7 @@ impl World {
             path("ca.pem"),
             path("gateway.token"),
         );
-        let config = Config::resolve(settings::parse("test.toml", &text)).unwrap();
+        let config = Config::from(Settings::parse(Path::new("test.toml"), &text).unwrap());
         let (addr_tx, addr_rx) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         // As in the process: a runtime of one thread.
