@@ -144,7 +144,9 @@ impl Server {
             ring::hmac::HMAC_SHA256,
             &config.reset_key,
         )));
-        endpoint.min_reset_interval(Duration::from_millis(1));
+        endpoint
+            .min_reset_interval(Duration::from_millis(1))
+            .cid_generator(|| Box::new(transport::RandomConnectionIds));
 
         let registry = Registry::default();
         let shared = Arc::new(Shared {

@@ -25,6 +25,29 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Below this, loss under load is certain.
 const SOCKET_BUFFER_BYTES_MIN: usize = 1 << 20;
 
+/// Random identifiers. quinn's default ones carry a checksum with a key of the
+/// process, so that a restarted server would take packets of connections to
+/// its predecessor for noise, and never send the reset that ends them.
+pub(crate) struct RandomConnectionIds;
+
+const CONNECTION_ID_BYTES: usize = 8;
+
+impl quinn::ConnectionIdGenerator for RandomConnectionIds {
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        let mut bytes = [0; CONNECTION_ID_BYTES];
+        getrandom::fill(&mut bytes).expect("the operating system has random bytes");
+        quinn::ConnectionId::new(&bytes)
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
 /// Settings of one side. A server opens no streams, so a client grants none;
 /// a server grants control alone until the peer has logged in.
 pub(crate) fn config(streams_granted: u32) -> Arc<TransportConfig> {
