@@ -7,13 +7,15 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use lm_web::{Check, Health, Limits, RequestBody, refusal, serve};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::Error;
 
-/// A running listener; dropping it stops it with its runtime.
+/// A running listener; dropping it stops it.
 pub struct Running {
     health: Health,
     spool: Check,
+    _stop: oneshot::Sender<()>,
 }
 
 impl Running {
@@ -27,11 +29,14 @@ impl Running {
     }
 }
 
-/// Listens on `addr`: first alive, ready once the spool is replayed.
-pub fn start(runtime: &tokio::runtime::Runtime, addr: SocketAddr) -> Result<Running, Error> {
+/// Listens on `addr`, on a thread of its own: it answers while the spool is
+/// replayed and while we drain. First alive, ready once the spool is replayed.
+pub fn start(addr: SocketAddr) -> Result<Running, Error> {
     let failed = |error| Error::Listen { addr, error };
+    let thread = |error| Error::Thread { name: "health", error };
     let health = Health::new();
     let spool = health.check("spool");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
     let listener = runtime.block_on(TcpListener::bind(addr)).map_err(failed)?;
     let answering = health.clone();
     let service = service_fn(move |request: Request<RequestBody>| {
@@ -41,6 +46,16 @@ pub fn start(runtime: &tokio::runtime::Runtime, addr: SocketAddr) -> Result<Runn
             .unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "not_found", "only health endpoints are here"));
         std::future::ready(Ok::<_, Infallible>(answer))
     });
-    runtime.spawn(async move { serve(listener, service, Limits::default(), std::future::pending()).await });
-    Ok(Running { health, spool })
+    let (stop, stopped) = oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name("health".to_owned())
+        .spawn(move || {
+            let stopped = async {
+                // Dropping the sender is the signal.
+                let _ = stopped.await;
+            };
+            runtime.block_on(serve(listener, service, Limits::default(), stopped))
+        })
+        .map_err(thread)?;
+    Ok(Running { health, spool, _stop: stop })
 }

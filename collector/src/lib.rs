@@ -21,7 +21,7 @@ mod store;
 mod tail;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lm_journal::RealFs;
 use lm_logs::RecentOptions;
@@ -83,11 +83,7 @@ pub fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let identity = Identity::open(&settings.storage.dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::Thread { name: "main", error })?;
-    let health = health::start(&runtime, settings.health.listen)?;
+    let health = health::start(settings.health.listen)?;
 
     let store = Arc::new(new_store(&settings));
     let metrics = Arc::new(StoreMetrics::default());
@@ -150,7 +146,11 @@ pub fn run(
     health.set_ready(true);
     tracing::info!(addr = %server.local_addr(), "listening for sessions (QUIC)");
 
-    runtime.block_on(shutdown);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Thread { name: "main", error })?
+        .block_on(shutdown);
     tracing::info!("draining");
     health.set_ready(false);
     server.drain();
@@ -159,7 +159,6 @@ pub fn run(
     if ingest_thread.join().is_err() {
         return Err(Error::Thread { name: "ingest", error: std::io::Error::other("panicked") });
     }
-    runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! `lm-collector setup`: a directory with what a first installation needs: a
 //! certificate authority, a server certificate, and tokens.
 //!
-//! Made for one machine or a lab: the authority's key stands beside its
-//! certificate. What is there already is kept; certificates are made anew when
-//! half of their life is over.
+//! Made for one machine or a lab: the authority signs once and its key is not
+//! kept, so a renewal makes a new authority, whose certificate peers need. What
+//! is there already is kept; certificates are made anew when half of their
+//! life is over.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -58,7 +58,7 @@ struct Ring {
 }
 
 /// Position of a run's first event, so that 0 is "before all of them".
-const FIRST: u64 = 1;
+pub const FIRST: u64 = 1;
 
 /// What a reader gets.
 pub struct Slice {

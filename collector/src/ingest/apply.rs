@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lm_model::{Sample, Timestamp};
+use lm_model::{Labels, METRIC_NAME, Sample, Timestamp};
 use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
 
 use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
@@ -190,6 +190,40 @@ impl Applier {
             (head.age.samples + head.memory.samples, recent.age.lines + recent.memory.lines);
         self.metrics.expired_samples.fetch_add(samples as u64, Ordering::Relaxed);
         self.metrics.expired_log_lines.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
+    /// Writes our own figures beside what agents send, so that they are asked
+    /// for in the same way. They are not spooled: a restart begins anew.
+    pub fn report(&self, now: Timestamp, spool_bytes: u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let mut head = self.store.head_mut();
+        let (stats, recent) = (head.stats(), self.store.recent().stats());
+        let figures = [
+            ("lmcollector_up", 1.0),
+            ("lmcollector_head_series", stats.series as f64),
+            ("lmcollector_head_samples", stats.samples as f64),
+            ("lmcollector_head_bytes", stats.bytes as f64),
+            ("lmcollector_log_lines", recent.lines as f64),
+            ("lmcollector_log_bytes", recent.bytes as f64),
+            ("lmcollector_spool_bytes", spool_bytes as f64),
+            ("lmcollector_spool_failures_total", count(&self.metrics.spool_failures)),
+            ("lmcollector_ingest_samples_total", count(&self.metrics.samples)),
+            ("lmcollector_ingest_log_lines_total", count(&self.metrics.log_lines)),
+            ("lmcollector_ingest_conflicts_total", count(&self.metrics.conflicts)),
+            ("lmcollector_expired_samples_total", count(&self.metrics.expired_samples)),
+            ("lmcollector_expired_log_lines_total", count(&self.metrics.expired_log_lines)),
+        ];
+        for (name, value) in figures {
+            let labels = Labels::from_pairs([
+                (METRIC_NAME, name),
+                ("job", "lightmetrics"),
+                (super::dictionaries::INSTANCE, "collector"),
+            ]);
+            // Over the series limit our own figures are the first to go.
+            if let Ok(series) = head.series(&labels) {
+                let _ = head.append(series, &[Sample { time: now, value }]);
+            }
+        }
     }
 
     /// [`Applier::expire`], when memory is over its bound.

@@ -34,6 +34,8 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
     pub entries: Vec<Entry>,
+    /// What the session's scope gave when it was made.
+    pub instance: Box<str>,
     /// When it was last used, in ingest rounds.
     used: u64,
 }
@@ -75,7 +77,10 @@ impl Dictionaries {
     /// [`Dictionaries::check`].
     pub fn extend(&mut self, key: &DictionaryKey, length: u32, new: &[Labels], instance: &str) -> u32 {
         self.make_room(key);
+        self.round += 1;
         let dictionary = self.known.entry(key.clone()).or_default();
+        dictionary.used = self.round;
+        dictionary.instance = instance.into();
         let before = dictionary.entries.len();
         let known = before.saturating_sub(length as usize);
         for sent in new.iter().skip(known) {
@@ -106,6 +111,11 @@ impl Dictionaries {
         {
             self.known.remove(&oldest);
         }
+    }
+
+    /// Forgets a dictionary whose record says something else.
+    pub fn remove(&mut self, key: &DictionaryKey) {
+        self.known.remove(key);
     }
 
     /// Takes back an extension whose record did not reach the disk.

@@ -12,7 +12,7 @@ use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
 use tokio::sync::oneshot;
 
 use super::apply::Applier;
-use super::dictionaries::{Dictionaries, DictionaryKey, Misfit};
+use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
 use super::watermarks::{Outcome, Verdict, Watermarks};
 use crate::faults::{Mutant, sync_point};
@@ -84,15 +84,10 @@ impl<F: Fs> Core<F> {
             self.finish(std::mem::take(&mut then));
         }
         sync_point();
-        let synced = self.spool.sync((self.options.wall_clock)(), &self.watermarks);
+        let synced = self.sync((self.options.wall_clock)());
         sync_point();
         match synced {
-            Ok(has_moved) => {
-                if has_moved {
-                    self.in_segment.clear();
-                }
-                self.finish(then);
-            }
+            Ok(()) => self.finish(then),
             Err(error) => self.postpone(&error, then),
         }
         for command in waiting {
@@ -129,48 +124,31 @@ impl<F: Fs> Core<F> {
 
     /// Appends one batch, or decides that it is not stored.
     fn push(&mut self, push: Push, then: &mut Then) -> Receipt {
-        let Push { agent, instance, id, sequence_end, item_count, header, body } = push;
-        let (stream, incarnation) = (id.stream, id.incarnation);
-        let durable_end = self.watermarks.durable_end(&agent, stream, incarnation);
+        let (stream, incarnation) = (push.id.stream, push.id.incarnation);
+        let durable_end = self.watermarks.durable_end(&push.agent, stream, incarnation);
         let now = (self.options.wall_clock)();
         let is_checked = self.options.mutant != Some(Mutant::NoDedupe);
-        match self.watermarks.check(&agent, stream, incarnation, id.sequence, sequence_end) {
+        match self.watermarks.check(&push.agent, stream, incarnation, push.id.sequence, push.sequence_end) {
             Verdict::Duplicate if is_checked => return ReceiptOutcome::Duplicate.at(durable_end),
             Verdict::Gap { expected } if is_checked => return ReceiptOutcome::Gap(expected).at(durable_end),
-            Verdict::Fenced => {
-                let Ok(header) = header else { return ReceiptOutcome::Quarantined.at(sequence_end) };
-                let record = Record::Quarantined { agent: &agent, header: &header, body: &body };
-                let payload = encode(now, &instance, &record);
-                if let Err(error) = self.append(now, &payload) {
-                    return retry(&error, durable_end);
-                }
-                then.effects.push(Effect::Notice(notice(
-                    now,
-                    "batch_quarantined",
-                    &agent,
-                    format!(
-                        "batch {id} of an incarnation that has ended was kept apart: is its queue a copy?"
-                    ),
-                    u64::from(item_count),
-                )));
-                return ReceiptOutcome::Quarantined.at(sequence_end);
-            }
+            Verdict::Fenced => return self.quarantine(now, &push, then),
             _ => {}
         }
+        let Push { agent, instance, id, sequence_end, item_count, header, body, body_bytes } = push;
         let header = match header {
             Ok(header) => header,
             Err(Unreadable::Version { newest }) => {
                 return ReceiptOutcome::Unsupported(newest).at(durable_end);
             }
             Err(Unreadable::Invalid(why)) => {
-                return self.reject(&agent, &instance, id, sequence_end, item_count, body.len(), why, then);
+                return self.reject(&agent, &instance, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
         let decoded = match decode_body(&header, &body, &self.options.limits) {
             Ok(decoded) => decoded,
             Err(error) => {
                 let why = error.to_string();
-                return self.reject(&agent, &instance, id, sequence_end, item_count, body.len(), why, then);
+                return self.reject(&agent, &instance, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
         let key = DictionaryKey { agent: agent.clone(), incarnation, epoch: header.dictionary_epoch };
@@ -229,6 +207,31 @@ impl<F: Fs> Core<F> {
         receipt
     }
 
+    /// Keeps a batch of an incarnation that has ended apart: stored and
+    /// declared, not served.
+    fn quarantine(&mut self, now: Timestamp, push: &Push, then: &mut Then) -> Receipt {
+        let (agent, id) = (&push.agent, push.id);
+        let header = match &push.header {
+            Ok(header) => header,
+            Err(Unreadable::Version { newest }) => return ReceiptOutcome::Unsupported(*newest).at(0),
+            Err(Unreadable::Invalid(why)) => {
+                // Nothing of it can be kept, and its incarnation has no place to fill.
+                tracing::warn!(%agent, batch = %id, "batch of an ended incarnation rejected: {why}");
+                return ReceiptOutcome::Rejected(why.clone()).at(push.sequence_end);
+            }
+        };
+        let record = Record::Quarantined { agent, header, body: &push.body };
+        if let Err(error) = self.append(now, &encode(now, &push.instance, &record)) {
+            return retry(&error, self.watermarks.durable_end(agent, id.stream, id.incarnation));
+        }
+        let items = u64::from(push.item_count);
+        self.watermarks.add_lost(agent, id.stream, id.incarnation, LossReason::Fenced.name(), items);
+        let message =
+            format!("batch {id} of an incarnation that has ended was kept apart: is its queue a copy?");
+        then.effects.push(Effect::Notice(notice(now, "batch_quarantined", agent, message, items)));
+        ReceiptOutcome::Quarantined.at(push.sequence_end)
+    }
+
     /// Appends an accepted batch with its dictionary. Returns the references
     /// that the series limit refused.
     #[expect(clippy::too_many_arguments, reason = "one call, each argument a different thing")]
@@ -269,6 +272,7 @@ impl<F: Fs> Core<F> {
             _ => Outcome::Stored { items: u64::from(header.item_count) - dropped_items },
         };
         let id = header.id;
+        self.watermarks.note_items_before(agent, id.stream, id.incarnation, header.items_before);
         self.watermarks.advance(agent, id.stream, id.incarnation, id.sequence, header.sequence_end, &outcome);
         if dropped_items > 0 {
             let reason = LossReason::Limit.name();
@@ -293,10 +297,10 @@ impl<F: Fs> Core<F> {
             dictionary = self.encode_dictionary(now, instance, key);
         }
         if let Some(dictionary) = dictionary {
-            self.spool.append(now, &dictionary, &self.watermarks)?;
+            self.append_here(now, &dictionary)?;
             self.in_segment.insert(key.clone());
         }
-        self.spool.append(now, payload, &self.watermarks)
+        self.append_here(now, payload)
     }
 
     /// Fills the place of a batch that can never be accepted.
@@ -362,28 +366,33 @@ impl<F: Fs> Core<F> {
         if self.in_segment.contains(key) {
             return None;
         }
-        let dictionary = self.dictionaries.get(key);
-        let entries: Vec<_> =
-            dictionary.iter().flat_map(|known| &known.entries).map(|entry| entry.sent.clone()).collect();
-        let record = Record::Dictionary {
-            agent: &key.agent,
-            incarnation: key.incarnation,
-            epoch: key.epoch,
-            entries: &entries,
-        };
-        Some(encode(now, instance, &record))
+        Some(dictionary_record(now, instance, key, self.dictionaries.get(key)))
     }
 
     fn append(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), SpoolError> {
         if self.spool.needs_roll(now, payload.len() as u64) {
             self.roll(now)?;
         }
-        self.spool.append(now, payload, &self.watermarks)
+        self.append_here(now, payload)
     }
 
-    fn roll(&mut self, now: Timestamp) -> Result<(), SpoolError> {
+    fn append_here(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), SpoolError> {
+        let Core { spool, watermarks, dictionaries, in_segment, .. } = self;
+        spool.append(now, payload, &mut || preamble(now, watermarks, dictionaries, in_segment))
+    }
+
+    fn sync(&mut self, now: Timestamp) -> Result<(), SpoolError> {
+        let Core { spool, watermarks, dictionaries, in_segment, .. } = self;
+        spool.sync(now, &mut || preamble(now, watermarks, dictionaries, in_segment))
+    }
+
+    /// Begins a new segment. The old one is synced first, so that nothing has
+    /// to move behind a preamble without its dictionaries.
+    pub(super) fn roll(&mut self, now: Timestamp) -> Result<(), SpoolError> {
+        self.sync(now)?;
+        self.spool.roll(now, encode(now, "", &Record::Watermarks(&self.watermarks)))?;
         self.in_segment.clear();
-        self.spool.roll(now, &self.watermarks)
+        Ok(())
     }
 
     /// The group is on disk: answer, then show, so that senders go on while
@@ -411,7 +420,7 @@ impl<F: Fs> Core<F> {
         let conflicts = self.applier.apply(&mut self.dictionaries, agent, header, body, dropped, true);
         if conflicts > 0 {
             let id = header.id;
-            self.watermarks.add_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
+            self.watermarks.move_to_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
         }
     }
 
@@ -437,12 +446,43 @@ impl<F: Fs> Core<F> {
         }
         let now = (self.options.wall_clock)();
         self.applier.expire(now);
+        self.applier.report(now, self.spool.bytes());
         match self.spool.expire(now) {
             Ok(removed) if removed > 0 => tracing::info!(segments = removed, "spool segments expired"),
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "cannot remove an expired spool segment"),
         }
     }
+}
+
+/// What a segment needs before records that were meant for another.
+fn preamble(
+    now: Timestamp,
+    watermarks: &Watermarks,
+    dictionaries: &Dictionaries,
+    in_segment: &BTreeSet<DictionaryKey>,
+) -> Vec<Vec<u8>> {
+    let snapshot = encode(now, "", &Record::Watermarks(watermarks));
+    let used = in_segment.iter().filter_map(|key| Some((key, dictionaries.get(key)?)));
+    let records = used.map(|(key, known)| dictionary_record(now, &known.instance, key, Some(known)));
+    std::iter::once(snapshot).chain(records).collect()
+}
+
+fn dictionary_record(
+    now: Timestamp,
+    instance: &str,
+    key: &DictionaryKey,
+    dictionary: Option<&Dictionary>,
+) -> Vec<u8> {
+    let entries: Vec<_> =
+        dictionary.iter().flat_map(|known| &known.entries).map(|entry| entry.sent.clone()).collect();
+    let record = Record::Dictionary {
+        agent: &key.agent,
+        incarnation: key.incarnation,
+        epoch: key.epoch,
+        entries: &entries,
+    };
+    encode(now, instance, &record)
 }
 
 fn retry(error: &SpoolError, durable_end: u64) -> Receipt {

@@ -33,6 +33,8 @@ pub struct Push {
     /// The plain fields, or why they can never be accepted.
     pub header: Result<BatchHeader, Unreadable>,
     pub body: Vec<u8>,
+    /// Of the body as it was sent, even if it is not kept.
+    pub body_bytes: usize,
 }
 
 /// Why plain fields were not understood.
@@ -77,7 +79,8 @@ pub enum ReceiptOutcome {
 }
 
 impl ReceiptOutcome {
-    pub(super) fn at(self, durable_end: u64) -> Receipt {
+    /// A receipt of a stream that is durable up to `durable_end`.
+    pub fn at(self, durable_end: u64) -> Receipt {
         Receipt { outcome: self, durable_end, landed_end: durable_end, dropped_items: 0 }
     }
 }

@@ -56,8 +56,7 @@ impl<F: Fs> Core<F> {
             unfinished: Vec::new(),
         };
         let now = (core.options.wall_clock)();
-        core.spool.roll(now, &core.watermarks)?;
-        core.spool.sync(now, &core.watermarks)?;
+        core.roll(now)?;
         core.housekeep();
         Ok((core, replayed))
     }
@@ -94,21 +93,24 @@ impl Replay {
             }
             OwnedRecord::Dictionary { incarnation, epoch, entries } => {
                 let key = DictionaryKey { agent, incarnation, epoch };
+                if self.dictionaries.check(&key, 0, &entries).is_err() {
+                    // The record is what later batches were written against.
+                    self.dictionaries.remove(&key);
+                }
                 self.dictionaries.extend(&key, 0, &entries, &instance);
             }
             OwnedRecord::Tombstone { id, sequence_end, items } => {
                 self.hole(&agent, id, None);
-                let outcome = Outcome::Lost { items, reason: LossReason::Rejected.name().to_owned() };
-                self.watermarks.advance(
-                    &agent,
-                    id.stream,
-                    id.incarnation,
-                    id.sequence,
-                    sequence_end,
-                    &outcome,
-                );
+                if sequence_end > self.watermarks.durable_end(&agent, id.stream, id.incarnation) {
+                    let outcome = Outcome::Lost { items, reason: LossReason::Rejected.name().to_owned() };
+                    let (stream, incarnation) = (id.stream, id.incarnation);
+                    self.watermarks.advance(&agent, stream, incarnation, id.sequence, sequence_end, &outcome);
+                }
             }
-            OwnedRecord::Quarantined => {}
+            OwnedRecord::Quarantined { id, items } => {
+                let reason = LossReason::Fenced.name();
+                self.watermarks.add_lost(&agent, id.stream, id.incarnation, reason, items);
+            }
             OwnedRecord::Accepted { header, body, dropped_entries, dropped_items } => {
                 self.accepted(&agent, &instance, &header, &body, &dropped_entries, dropped_items);
             }
@@ -139,16 +141,29 @@ impl Replay {
                 return;
             }
         };
+        let key = DictionaryKey {
+            agent: agent.clone(),
+            incarnation: id.incarnation,
+            epoch: header.dictionary_epoch,
+        };
+        let has_references = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
+        let is_resolved = !has_references
+            || self.dictionaries.check(&key, header.dictionary_length, &decoded.new_entries).is_ok();
         let outcome = match &decoded.body {
             Body::Loss { items, reason, .. } => {
                 Outcome::Lost { items: *items, reason: reason.name().to_owned() }
             }
-            _ => Outcome::Stored { items: u64::from(header.item_count) - dropped_items },
+            _ if !is_resolved => Outcome::Lost {
+                items: u64::from(header.item_count).saturating_sub(dropped_items),
+                reason: LossReason::Corrupt.name().to_owned(),
+            },
+            _ => Outcome::Stored { items: u64::from(header.item_count).saturating_sub(dropped_items) },
         };
         // A snapshot that was written while a sync failed speaks of records
         // behind it: those are shown, but counted already.
         let is_counted = header.sequence_end <= self.watermarks.durable_end(agent, id.stream, id.incarnation);
         if !is_counted {
+            self.watermarks.note_items_before(agent, id.stream, id.incarnation, header.items_before);
             self.watermarks.advance(
                 agent,
                 id.stream,
@@ -162,16 +177,16 @@ impl Replay {
                 self.watermarks.add_lost(agent, id.stream, id.incarnation, reason, dropped_items);
             }
         }
-        let key = DictionaryKey {
-            agent: agent.clone(),
-            incarnation: id.incarnation,
-            epoch: header.dictionary_epoch,
-        };
+        if !is_resolved {
+            self.replayed.unreadable += 1;
+            tracing::error!(%agent, batch = %id, "the dictionary of an accepted batch is gone: declared lost");
+            return;
+        }
         self.dictionaries.extend(&key, header.dictionary_length, &decoded.new_entries, instance);
         let conflicts =
             self.applier.apply(&mut self.dictionaries, agent, header, decoded.body, dropped, false);
         if conflicts > 0 && !is_counted {
-            self.watermarks.add_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
+            self.watermarks.move_to_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
         }
     }
 
@@ -188,7 +203,7 @@ impl Replay {
             .filter(|(known, stream, incarnation, ..)| {
                 *known == agent && *stream == id.stream && *incarnation == id.incarnation
             })
-            .map(|(.., account)| account.items + account.lost.values().map(|lost| lost.items).sum::<u64>())
+            .map(|(.., account)| account.total())
             .sum();
         let items = items_before.map_or(0, |before| before.saturating_sub(known));
         let outcome = Outcome::Lost { items, reason: LossReason::Corrupt.name().to_owned() };

@@ -72,6 +72,7 @@ fn push(stream: Stream, ordinal: u64, sequence: u64, end: u64, known: u32, body:
         sequence_end: end,
         item_count: body.item_count,
         header: Ok(header),
+        body_bytes: body.bytes.len(),
         body: body.bytes,
     }
 }
@@ -236,6 +237,27 @@ fn nothing_is_answered_or_shown_while_the_disk_fails() {
     assert_eq!(found(&store), expected);
     fs.crash(5);
     assert_eq!(found(&open(&fs).1), expected);
+}
+
+#[test]
+fn records_that_moved_to_a_new_segment_are_complete_there() {
+    let fs = FaultFs::new(1);
+    let (mut core, _) = open(&fs);
+    commit(&mut core, vec![lines(1, 0, &text(1, 0))]);
+    let before = fs.files();
+    // The write of the next group fails; its records move.
+    fs.fail_at(fs.operations(), Fault::Eio);
+    let receipts = commit(&mut core, vec![lines(1, 1, &text(1, 1))]);
+    assert_eq!(receipts[0].outcome, ReceiptOutcome::Durable);
+    // Retention takes the old segment.
+    fs.kill();
+    for file in before.iter().filter(|file| file.extension().is_some_and(|ending| ending == "seg")) {
+        fs.damage(file, lm_journal::fault::Damage::Delete);
+    }
+    let (core, store) = open(&fs);
+    assert_eq!(found(&store), text(1, 1));
+    let (.., account) = core.watermarks.iter().next().unwrap();
+    assert_eq!((account.durable_end, account.items), (2, 4));
 }
 
 #[derive(Clone, Debug)]

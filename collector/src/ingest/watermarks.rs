@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lm_model::{Incarnation, Resume, Stream};
+use lm_model::{Incarnation, LossReason, Resume, Stream};
 
 /// Fenced incarnations that are remembered for each agent and stream. The
 /// oldest is forgotten first; a re-send of it would then be quarantined.
@@ -36,6 +36,13 @@ pub struct Account {
     pub items: u64,
     /// Declared lost, by reason: (batches, items).
     pub lost: BTreeMap<String, Lost>,
+}
+
+impl Account {
+    /// Items stored and lost.
+    pub fn total(&self) -> u64 {
+        self.items + self.lost.values().map(|lost| lost.items).sum::<u64>()
+    }
 }
 
 /// Declared losses of one reason.
@@ -131,6 +138,43 @@ impl Watermarks {
         account.lost.entry(reason.to_owned()).or_default().items += items;
     }
 
+    /// Counts stored items as lost: the store refused them after all.
+    pub fn move_to_lost(
+        &mut self,
+        agent: &Arc<str>,
+        stream: Stream,
+        incarnation: Incarnation,
+        reason: &str,
+        items: u64,
+    ) {
+        self.add_lost(agent, stream, incarnation, reason, items);
+        let state = self.streams.entry((agent.clone(), stream)).or_default();
+        let account = state.incarnations.entry(incarnation).or_default();
+        account.items = account.items.saturating_sub(items);
+    }
+
+    /// A batch says how many items its stream had before it. What is not
+    /// accounted for was in a hole whose sender could not count it.
+    pub fn note_items_before(
+        &mut self,
+        agent: &Arc<str>,
+        stream: Stream,
+        incarnation: Incarnation,
+        before: u64,
+    ) {
+        let Some(account) = self
+            .streams
+            .get_mut(&(agent.clone(), stream))
+            .and_then(|state| state.incarnations.get_mut(&incarnation))
+        else {
+            return;
+        };
+        let missing = before.saturating_sub(account.total());
+        if missing > 0 && !account.lost.is_empty() {
+            account.lost.entry(LossReason::Corrupt.name().to_owned()).or_default().items += missing;
+        }
+    }
+
     /// Where the given incarnations of an agent stand; unknown ones are at 0.
     pub fn resume(&self, agent: &Arc<str>, held: &[(Stream, Incarnation)]) -> Vec<Resume> {
         held.iter()
@@ -197,6 +241,20 @@ mod tests {
         assert_eq!(store(&mut marks, &agent, 1, 1), Verdict::Next);
         assert_eq!(store(&mut marks, &agent, 1, 3), Verdict::Gap { expected: 2 });
         assert_eq!(marks.durable_end(&agent, Stream::Metrics, incarnation(1)), 2);
+    }
+
+    #[test]
+    fn what_a_hole_could_not_count_is_counted_by_what_follows() {
+        let (mut marks, agent) = (Watermarks::default(), Arc::from("a"));
+        store(&mut marks, &agent, 1, 0);
+        let outcome = Outcome::Lost { items: 0, reason: "corrupt".to_owned() };
+        marks.advance(&agent, Stream::Metrics, incarnation(1), 1, 3, &outcome);
+        marks.note_items_before(&agent, Stream::Metrics, incarnation(1), 30);
+        store(&mut marks, &agent, 1, 3);
+        let (.., account) = marks.iter().next().unwrap();
+        assert_eq!((account.lost["corrupt"], account.items), (Lost { batches: 2, items: 20 }, 20));
+        marks.note_items_before(&agent, Stream::Metrics, incarnation(1), 40);
+        assert_eq!(marks.iter().next().unwrap().4.total(), 40);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use lm_schema::query_capnp::{self, event_id, tail_event};
 
 use super::reader::QueryContext;
 use crate::log_filter::LogFilter;
-use crate::tail::{Slice, TailEvent};
+use crate::tail::{FIRST, Slice, TailEvent};
 
 /// Longest wait of one call.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ impl TailServer {
         let is_restarted = epoch != 0 && epoch != tail.epoch;
         let position = match epoch {
             0 => tail.end(),
-            _ if is_restarted => 0,
+            _ if is_restarted => FIRST,
             _ => after.saturating_add(1).min(tail.end()),
         };
         TailServer { context, filter, position: Cell::new(position), is_restarted: Cell::new(is_restarted) }

@@ -1,9 +1,11 @@
 //! An agent's session and its batch sink. The identity is the session's: what
 //! a batch says of itself cannot make it another agent's.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lm_mesh::{AgentReport, Attachment, Peer};
 use lm_model::BatchId;
@@ -53,7 +55,12 @@ impl agent_session::Server for AgentServer {
         _: agent_session::BulkTicketParams,
         mut results: agent_session::BulkTicketResults,
     ) -> Result<(), capnp::Error> {
-        let sink = SinkServer { host: self.host.clone(), peer: self.peer.clone(), agent: self.agent.clone() };
+        let sink = SinkServer {
+            host: self.host.clone(),
+            peer: self.peer.clone(),
+            agent: self.agent.clone(),
+            in_flight: Cell::new(0),
+        };
         let ticket = self.peer.tickets.issue(Attachment::Sink(capnp_rpc::new_client(sink)))?;
         results.get().set_ticket(&ticket);
         Ok(())
@@ -65,6 +72,31 @@ struct SinkServer {
     host: Arc<CollectorHost>,
     peer: Rc<Peer>,
     agent: Arc<str>,
+    /// Pushes between their arrival and their answer.
+    in_flight: Cell<u16>,
+}
+
+/// What a sender is told that has more under way than it was granted.
+const OVER_CREDIT_RETRY: Duration = Duration::from_millis(100);
+
+/// One push under way.
+struct InFlight(Rc<SinkServer>);
+
+impl SinkServer {
+    /// `None` when the sender has used up its credit.
+    fn begin(self: &Rc<Self>) -> Option<InFlight> {
+        let count = self.in_flight.get();
+        (count < self.host.calls_in_flight_max).then(|| {
+            self.in_flight.set(count + 1);
+            InFlight(self.clone())
+        })
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
 }
 
 impl SinkServer {
@@ -95,6 +127,7 @@ impl SinkServer {
                 Err(_) => sequence.saturating_add(1),
             },
             item_count: from.get_item_count(),
+            body_bytes: body.len(),
             body: if header.is_ok() { body.to_vec() } else { Vec::new() },
             header,
         })
@@ -107,6 +140,11 @@ impl batch_sink::Server for SinkServer {
         params: batch_sink::PushParams,
         mut results: batch_sink::PushResults,
     ) -> Result<(), capnp::Error> {
+        let Some(_in_flight) = self.begin() else {
+            let receipt = ReceiptOutcome::RetryAfter(OVER_CREDIT_RETRY).at(0);
+            write_receipt(&receipt, self.host.calls_in_flight_max, results.get().init_receipt());
+            return Ok(());
+        };
         let push = self.read(params.get()?.get_batch()?)?;
         drop(params);
         let items = u64::from(push.item_count);

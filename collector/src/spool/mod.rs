@@ -13,7 +13,6 @@ use std::time::Duration;
 use lm_journal::{Fs, Log, LogOptions, RecordHeader, SegmentId};
 use lm_model::Timestamp;
 
-use crate::ingest::Watermarks;
 pub use record::{OwnedRecord, Record, Stored, encode};
 
 /// Kind of all our journal records: what they are stands in their payload.
@@ -30,6 +29,10 @@ const SEGMENTS_PER_RETENTION: u32 = 12;
 #[derive(Debug, thiserror::Error)]
 #[error("spool: {0}")]
 pub struct SpoolError(#[from] lm_journal::Error);
+
+/// What makes a new segment complete in itself: all watermarks, and every
+/// dictionary that moved records may use. Called only if it is needed.
+pub type Preamble<'a> = &'a mut dyn FnMut() -> Vec<Vec<u8>>;
 
 /// Bounds of the spool.
 #[derive(Clone, Debug)]
@@ -96,10 +99,10 @@ impl<F: Fs> Spool<F> {
         self.log.needs_roll(lens) || self.active_since.saturating_add(age_max) < now
     }
 
-    /// Begins a new segment with a snapshot of `watermarks`.
-    pub fn roll(&mut self, now: Timestamp, watermarks: &Watermarks) -> Result<(), SpoolError> {
+    /// Begins a new segment with `first`. Everything appended must be synced.
+    pub fn roll(&mut self, now: Timestamp, first: Vec<u8>) -> Result<(), SpoolError> {
         self.log.set_tag(tag(now));
-        self.log.roll(&mut || vec![snapshot(now, watermarks)])?;
+        self.log.roll(&mut || vec![record(first.clone())])?;
         self.active_since = now;
         Ok(())
     }
@@ -109,35 +112,37 @@ impl<F: Fs> Spool<F> {
         &mut self,
         now: Timestamp,
         payload: &[u8],
-        watermarks: &Watermarks,
+        preamble: Preamble<'_>,
     ) -> Result<(), SpoolError> {
         match self.log.append(&header(), payload) {
             Ok(_) => return Ok(()),
-            Err(lm_journal::Error::NeedsSync) => {
-                self.sync(now, watermarks)?;
+            Err(lm_journal::Error::NeedsSync) => self.sync(now, preamble)?,
+            Err(lm_journal::Error::NeedsRoll) => {
+                self.log.set_tag(tag(now));
+                self.log.roll(&mut || records(preamble()))?;
+                self.active_since = now;
             }
-            Err(lm_journal::Error::NeedsRoll) => self.roll(now, watermarks)?,
             Err(error) => return Err(error.into()),
         }
         self.log.append(&header(), payload)?;
         Ok(())
     }
 
-    /// Makes everything appended durable. Returns whether records moved to a
-    /// new segment because the old one failed.
+    /// Makes everything appended durable. When the segment fails, its
+    /// unsynced records move to a new one, behind `preamble`.
     ///
     /// # Errors
     ///
     /// Nothing of what was appended is durable; all of it is kept for the
     /// next call.
-    pub fn sync(&mut self, now: Timestamp, watermarks: &Watermarks) -> Result<bool, SpoolError> {
+    pub fn sync(&mut self, now: Timestamp, preamble: Preamble<'_>) -> Result<(), SpoolError> {
         self.log.set_tag(tag(now));
-        let synced = self.log.sync(&mut || vec![snapshot(now, watermarks)])?;
+        let synced = self.log.sync(&mut || records(preamble()))?;
         if synced.moved {
             tracing::warn!("a spool segment failed; its unsynced records were written to a new one");
             self.active_since = now;
         }
-        Ok(synced.moved)
+        Ok(())
     }
 
     /// Removes segments that are too old or too much. Returns how many.
@@ -149,6 +154,11 @@ impl<F: Fs> Spool<F> {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// What the spool occupies.
+    pub fn bytes(&self) -> u64 {
+        self.log.bytes()
     }
 
     /// The oldest segment, if it may go. All of its records are older than
@@ -169,8 +179,12 @@ fn header() -> RecordHeader {
     RecordHeader { kind: KIND, ..RecordHeader::default() }
 }
 
-fn snapshot(now: Timestamp, watermarks: &Watermarks) -> lm_journal::Record {
-    lm_journal::Record { header: header(), payload: encode(now, "", &Record::Watermarks(watermarks)) }
+fn record(payload: Vec<u8>) -> lm_journal::Record {
+    lm_journal::Record { header: header(), payload }
+}
+
+fn records(payloads: Vec<Vec<u8>>) -> Vec<lm_journal::Record> {
+    payloads.into_iter().map(record).collect()
 }
 
 /// A segment's tag: when it was begun, in ms.

@@ -52,7 +52,7 @@ pub enum OwnedRecord {
     Accepted { header: BatchHeader, body: Vec<u8>, dropped_entries: Vec<u32>, dropped_items: u64 },
     Dictionary { incarnation: Incarnation, epoch: u32, entries: Vec<Labels> },
     Tombstone { id: BatchId, sequence_end: u64, items: u64 },
-    Quarantined,
+    Quarantined { id: BatchId, items: u64 },
     Watermarks(Vec<(Arc<str>, Stream, Incarnation, Account)>),
 }
 
@@ -152,7 +152,10 @@ pub fn decode(bytes: &[u8]) -> Result<Stored, Error> {
                 items: tombstone.get_items(),
             }
         }
-        spool_record::Quarantined(_) => OwnedRecord::Quarantined,
+        spool_record::Quarantined(from) => {
+            let header = BatchHeader::read(from?)?;
+            OwnedRecord::Quarantined { id: header.id, items: u64::from(header.item_count) }
+        }
         spool_record::Watermarks(entries) => {
             OwnedRecord::Watermarks(entries?.iter().map(read_watermark).collect::<Result<_, _>>()?)
         }
