@@ -135,6 +135,19 @@ impl QueryContext {
     }
 }
 
+impl QueryContext {
+    /// Runs `job` on a query thread, unless `input` is a failure already.
+    async fn compute<I: Send + 'static, T: Send + 'static>(
+        &self,
+        input: Result<I, Failed>,
+        job: impl FnOnce(I, &Store) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T, Failed> {
+        let input = input?;
+        let store = self.store.clone();
+        self.pool.run(move |_: &Cancelled| job(input, &store)).await?
+    }
+}
+
 fn write_answer(result: Result<Answer, Failed>, mut to: answer::Builder<'_>) {
     let answer = match result {
         Ok(answer) => answer,
@@ -302,16 +315,12 @@ impl reader::Server for ReaderServer {
     ) -> Result<(), capnp::Error> {
         let selected = read_selection(params.get()?.get_selection()?);
         drop(params);
-        let store = self.context.store.clone();
-        let found = match selected {
-            Ok(selected) => {
-                let run = move |_: &Cancelled| {
-                    selected.union(|matchers, range| store.head().series_labels(matchers, range))
-                };
-                self.context.pool.run(run).await.map_err(Failed::from).and_then(|result| result)
-            }
-            Err(failed) => Err(failed),
-        };
+        let found = self
+            .context
+            .compute(selected, |selected, store| {
+                selected.union(|matchers, range| store.head().series_labels(matchers, range))
+            })
+            .await;
         let mut to = results.get().init_answer();
         match found {
             Ok((found, is_truncated)) => {
@@ -336,16 +345,12 @@ impl reader::Server for ReaderServer {
     ) -> Result<(), capnp::Error> {
         let selected = read_selection(params.get()?.get_selection()?);
         drop(params);
-        let store = self.context.store.clone();
-        let found = match selected {
-            Ok(selected) => {
-                let run = move |_: &Cancelled| {
-                    selected.union(|matchers, range| store.head().label_names(matchers, range))
-                };
-                self.context.pool.run(run).await.map_err(Failed::from).and_then(|result| result)
-            }
-            Err(failed) => Err(failed),
-        };
+        let found = self
+            .context
+            .compute(selected, |selected, store| {
+                selected.union(|matchers, range| store.head().label_names(matchers, range))
+            })
+            .await;
         write_names(found, results.get().init_answer());
         Ok(())
     }
@@ -360,16 +365,12 @@ impl reader::Server for ReaderServer {
             (params.get_name()?.to_string()?, read_selection(params.get_selection()?))
         };
         drop(params);
-        let store = self.context.store.clone();
-        let found = match selected {
-            Ok(selected) => {
-                let run = move |_: &Cancelled| {
-                    selected.union(|matchers, range| store.head().label_values(&name, matchers, range))
-                };
-                self.context.pool.run(run).await.map_err(Failed::from).and_then(|result| result)
-            }
-            Err(failed) => Err(failed),
-        };
+        let found = self
+            .context
+            .compute(selected, move |selected, store| {
+                selected.union(|matchers, range| store.head().label_values(&name, matchers, range))
+            })
+            .await;
         write_names(found, results.get().init_answer());
         Ok(())
     }
@@ -391,16 +392,12 @@ impl reader::Server for ReaderServer {
             })
         };
         drop(params);
-        let store = self.context.store.clone();
-        let found = match query {
-            Ok(query) => {
-                let run = move |_: &Cancelled| {
-                    store.recent().search(&query).map_err(|error| bad_data(error.to_string()))
-                };
-                self.context.pool.run(run).await.map_err(Failed::from).and_then(|result| result)
-            }
-            Err(message) => Err(bad_data(message)),
-        };
+        let found = self
+            .context
+            .compute(query.map_err(bad_data), |query, store| {
+                store.recent().search(&query).map_err(|error| bad_data(error.to_string()))
+            })
+            .await;
         let mut to = results.get().init_answer();
         match found {
             Ok(answer) => {
