@@ -3,7 +3,8 @@
 //! With the feature `mutants`, for the accounting checker only, the process
 //! can be told to fail on purpose:
 //!
-//! - `LM_CRASH_AT=n` aborts at the n-th sync of a file or directory, before it.
+//! - `LM_CRASH_AT=n` aborts at the n-th sync of a file or directory or write
+//!   to a file, before it.
 //! - `LM_MUTANT=cursor_apart` stores positions of log files apart from, and
 //!   before, the lines that they cover: a crash between loses lines.
 
@@ -115,6 +116,9 @@ mod crashing {
         }
 
         fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            // Records wait in memory for their sync: what a crash before the
+            // write loses, one after it does not.
+            self.fs.sync_point();
             self.file.write_at(bytes, offset)
         }
 

@@ -84,6 +84,9 @@ fn agent_tokens(options: &SetupOptions, written: &mut Vec<PathBuf>) -> Result<()
         write_secret(&options.dir.join(format!("token-{agent}")), &format!("{token}\n"), written)?;
         text.push_str(&format!("[[tokens]]\n{line}\ntoken = \"{token}\"\n\n"));
     }
+    if text.is_empty() {
+        text.push_str("# [[tokens]] with agent_id and token; lm-collector setup --agent NAME adds one\n");
+    }
     if text.len() != before {
         write_secret(&table, &text, written)?;
     }
@@ -95,8 +98,9 @@ fn certificates(options: &SetupOptions, written: &mut Vec<PathBuf>) -> Result<()
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let marker = tls.join("renew-after");
     let renew_after = fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let files = ["ca.pem", "fullchain.pem", "key.pem"];
-    let is_complete = files.iter().all(|name| tls.join(name).exists());
+    let authority_file = options.dir.join("ca.pem");
+    let files = [authority_file.clone(), tls.join("fullchain.pem"), tls.join("key.pem")];
+    let is_complete = files.iter().all(|file| file.exists());
     if is_complete && renew_after.is_some_and(|at| now.as_secs() < at) {
         return Ok(());
     }
@@ -117,7 +121,7 @@ fn certificates(options: &SetupOptions, written: &mut Vec<PathBuf>) -> Result<()
     valid(&mut server, now, options.lifetime);
     let server_pem = server.signed_by(&key, &issuer)?.pem();
 
-    write_secret(&tls.join("ca.pem"), &authority_pem, written)?;
+    write_secret(&authority_file, &authority_pem, written)?;
     write_secret(&tls.join("fullchain.pem"), &server_pem, written)?;
     write_secret(&tls.join("key.pem"), &key.serialize_pem(), written)?;
     let renew = now + options.lifetime / 2;
@@ -200,12 +204,14 @@ mod tests {
     #[test]
     fn certificates_work_and_are_renewed_at_half_life() {
         let dir = tempfile::tempdir().unwrap();
-        setup(&options(dir.path())).unwrap();
+        setup(&SetupOptions { agents: Vec::new(), ..options(dir.path()) }).unwrap();
+        lm_mesh::Credentials::default().add_agents(&dir.path().join("ingest-tokens.toml")).unwrap();
         let tls = dir.path().join("tls");
         lm_mesh::check_certificate(&tls.join("fullchain.pem"), &tls.join("key.pem")).unwrap();
         let before = fs::read(tls.join("fullchain.pem")).unwrap();
         fs::write(tls.join("renew-after"), "5\n").unwrap();
-        assert_eq!(setup(&options(dir.path())).unwrap().len(), 4);
+        let without = SetupOptions { agents: Vec::new(), ..options(dir.path()) };
+        assert_eq!(setup(&without).unwrap().len(), 4);
         assert_ne!(fs::read(tls.join("fullchain.pem")).unwrap(), before);
     }
 }

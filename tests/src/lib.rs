@@ -1,1 +1,24 @@
-//! Support for whole-system tests.
+//! Support for whole-system tests: real binaries, real sockets on loopback,
+//! real files in a temporary directory.
+//!
+//! Read [`System`] first: it lays out a collector, a gateway and agents, and
+//! starts, stops and kills each of them. [`api`] asks the gateway, [`mesh`]
+//! speaks to the collector as an agent of our own making, and [`accounting`]
+//! proves that nothing is lost or doubled.
+//!
+//! Nothing here sleeps for luck: [`eventually`] looks until a deadline.
+
+pub mod accounting;
+pub mod api;
+pub mod config;
+pub mod http;
+pub mod mesh;
+pub mod ports;
+pub mod process;
+pub mod random;
+pub mod sse;
+mod system;
+mod wait;
+
+pub use system::{Agent, System, SystemOptions, system_options};
+pub use wait::{eventually, try_eventually};

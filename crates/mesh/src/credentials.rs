@@ -65,6 +65,7 @@ pub struct Credentials {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenFile {
+    #[serde(default)]
     tokens: Vec<AgentToken>,
 }
 
