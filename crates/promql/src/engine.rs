@@ -186,7 +186,9 @@ impl Engine {
         let len = (i128::from(end.as_millis()) - i128::from(start.as_millis())) / i128::from(step) + 1;
         match usize::try_from(len) {
             // As Prometheus counts: both ends are points, the steps between are bounded.
-            Ok(len) if len <= self.limits.points_max.saturating_add(1) => Ok(Steps { start: start.as_millis(), step, len }),
+            Ok(len) if len <= self.limits.points_max.saturating_add(1) => {
+                Ok(Steps { start: start.as_millis(), step, len })
+            }
             _ => Err(Error::BadData(format!(
                 "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
                 self.limits.points_max

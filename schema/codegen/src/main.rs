@@ -15,10 +15,7 @@ fn main() -> anyhow::Result<()> {
     };
     std::fs::create_dir_all(&output).with_context(|| format!("create {}", output.display()))?;
     let mut command = capnpc::CompilerCommand::new();
-    command
-        .src_prefix(schema)
-        .output_path(&output)
-        .default_parent_module(vec!["generated".to_owned()]);
+    command.src_prefix(schema).output_path(&output).default_parent_module(vec!["generated".to_owned()]);
     for file in FILES {
         command.file(schema.join(format!("{file}.capnp")));
     }
