@@ -20,6 +20,8 @@ const BUDGET_BYTES: usize = 64 << 20;
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// What a sender that found no room is told.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// sysexits: an error inside the program.
+const EXIT_SOFTWARE: i32 = 70;
 /// How often retention runs when nothing arrives.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
@@ -174,7 +176,14 @@ impl IngestHandle {
 /// join it then.
 pub fn start(mut core: Core) -> std::io::Result<(IngestHandle, std::thread::JoinHandle<()>)> {
     let (tx, rx) = mpsc::channel(COMMANDS_MAX);
-    let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(move || run(&mut core, rx))?;
+    let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut core, rx)));
+        if ran.is_err() {
+            // What is in memory may be half changed; the spool is not.
+            tracing::error!("ingest panicked: the process ends, a restart begins from the spool");
+            std::process::exit(EXIT_SOFTWARE);
+        }
+    })?;
     Ok((IngestHandle { commands: tx, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }, thread))
 }
 
