@@ -8,7 +8,6 @@
 use std::io;
 
 use lm_model::{Labels, Stream, Timestamp};
-use lm_schema::DecodeLimits;
 use lm_schema::batch::{Body, EncodedBody, Encoder, Event, LogColumns, SampleColumns};
 
 use crate::config::{Limits, Settings};
@@ -16,6 +15,17 @@ use crate::dictionary::{Dictionary, ENTRIES_MAX, LabelLimits, Lookup};
 use crate::record::snapshot_bytes;
 use crate::sources::logs::{FileCursor, LineSink, StreamIndex};
 use crate::sources::{Measurement, SeriesTable};
+
+/// What every collector accepts, however low its limits are set: a body
+/// before compression, and after. Only a single line or series may be larger.
+pub const RAW_BYTES_MAX: usize = 256 << 10;
+pub const ENCODED_BYTES_MAX: usize = 64 << 10;
+
+/// Samples in one batch: their values hardly compress, and 12 bytes of each
+/// fit [`ENCODED_BYTES_MAX`] even if they do not at all.
+const SAMPLES_MAX: usize = 4096;
+/// New labels fill a batch up to this; one more set of labels fits in any case.
+const NEW_LABELS_BYTES_MAX: usize = RAW_BYTES_MAX / 2;
 
 /// A body that waits for its place in the queue.
 pub struct Draft {
@@ -32,7 +42,6 @@ pub struct Batcher {
     encoder: Encoder,
     job: String,
     new_series_max: usize,
-    samples_max: usize,
     value_bytes_max: usize,
     /// Samples that were left out because labels were over a limit.
     left_out: u64,
@@ -49,7 +58,6 @@ impl Batcher {
             encoder: Encoder::new()?,
             job: settings.metrics.job.clone(),
             new_series_max: settings.limits.series_per_batch_max as usize,
-            samples_max: DecodeLimits::default().samples_per_batch_max as usize,
             value_bytes_max: settings.limits.label_value_bytes_max as usize,
             left_out: 0,
         })
@@ -63,10 +71,17 @@ impl Batcher {
         rest: &mut &[Measurement],
         table: &SeriesTable,
     ) -> io::Result<Option<Draft>> {
-        let mut references = Vec::with_capacity(rest.len().min(self.samples_max));
+        let mut references = Vec::with_capacity(rest.len().min(SAMPLES_MAX));
         let mut values = Vec::with_capacity(references.capacity());
+        let (mut new_labels, mut new_labels_bytes) = (0, 0);
         while let Some(measurement) = rest.first() {
-            if values.len() == self.samples_max || self.dictionary.proposed().len() >= self.new_series_max {
+            let proposed = self.dictionary.proposed();
+            new_labels_bytes += proposed[new_labels..].iter().map(raw_bytes).sum::<usize>();
+            new_labels = proposed.len();
+            if values.len() == SAMPLES_MAX
+                || new_labels >= self.new_series_max
+                || new_labels_bytes >= NEW_LABELS_BYTES_MAX
+            {
                 break;
             }
             match self.dictionary.series(measurement.series, table, &self.job) {
@@ -178,6 +193,12 @@ impl Batcher {
         builder.set("job", &self.job[..self.job.floor_char_boundary(self.value_bytes_max)]);
         builder.build()
     }
+}
+
+/// What labels take in a message: a pointer to each of their bytes, which are
+/// padded, and one to all.
+fn raw_bytes(labels: &Labels) -> usize {
+    labels.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>() + 16
 }
 
 fn label_limits(limits: &Limits) -> LabelLimits {

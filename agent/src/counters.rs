@@ -8,6 +8,8 @@ use lm_model::{LossReason, Stream};
 #[derive(Debug, Default)]
 pub struct Counters {
     pub accepted_items: [AtomicU64; 3],
+    /// Skipped because the queue was full and refuses: never accepted, so no loss.
+    pub refused_items: [AtomicU64; 3],
     dropped_items: [[AtomicU64; LossReason::ALL.len()]; 3],
     /// Batches that the collector answered for good.
     pub sent_batches: AtomicU64,

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use lm_model::{BatchId, Incarnation, Stream};
-use lm_schema::batch::BatchHeader;
+use lm_schema::batch::{BatchHeader, Kind};
 
 /// Bytes of batches that were sent and not answered. One batch is always allowed.
 const IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
@@ -88,7 +88,9 @@ pub enum Step<P> {
     /// Send the dictionary that the batch needs; answer with `handle_defined`.
     Define { stream: Stream, header: BatchHeader, position: P },
     /// Make a loss for `[start, end)`; answer with `handle_hole`.
-    Hole { stream: Stream, incarnation: Incarnation, start: u64, end: u64, items_before: u64 },
+    /// `items` are what the numbers of the batches around it say; without the
+    /// batch before it, both numbers of items are 0.
+    Hole { stream: Stream, incarnation: Incarnation, start: u64, end: u64, items_before: u64, items: u64 },
 }
 
 /// The state of one session's deliveries.
@@ -104,8 +106,12 @@ struct Lane<P> {
     ready: VecDeque<Outgoing<P>>,
     /// Sent and not acknowledged, in order.
     sent: VecDeque<Sent<P>>,
+    /// The queue has no more than what is in `ready`.
+    has_fetched_all: bool,
     /// What the collector waits for, after a gap.
     expected: Option<(Incarnation, u64)>,
+    /// Where the last acknowledged batch ended: sequence, and items up to it.
+    acknowledged: Option<(Incarnation, u64, u64)>,
     must_rewind: bool,
     /// The batch whose dictionary was defined last.
     defined_for: Option<BatchId>,
@@ -143,7 +149,9 @@ impl<P: Copy + Ord> Delivery<P> {
             state: State::Flowing,
             ready: VecDeque::new(),
             sent: VecDeque::new(),
+            has_fetched_all: false,
             expected: None,
+            acknowledged: None,
             // The queue may have handed out batches in an earlier session.
             must_rewind: true,
             defined_for: None,
@@ -200,22 +208,24 @@ impl<P: Copy + Ord> Delivery<P> {
         self.lanes.iter().all(|lane| matches!(lane.state, State::Empty) && lane.sent.is_empty())
     }
 
-    /// The queue may have more than it had.
-    pub fn handle_growth(&mut self) {
-        for lane in &mut self.lanes {
-            if matches!(lane.state, State::Empty) {
-                lane.state = State::Flowing;
-            }
+    /// The queue may have more of `stream` than it had.
+    pub fn handle_growth(&mut self, stream: Stream) {
+        let lane = &mut self.lanes[stream as usize];
+        lane.has_fetched_all = false;
+        if matches!(lane.state, State::Empty) {
+            lane.state = State::Flowing;
         }
     }
 
-    /// The queue's next batch of `stream`, if it has one.
-    pub fn handle_fetched(&mut self, stream: Stream, fetched: Option<Outgoing<P>>) {
+    /// The queue's next batch of `stream`, if it has one. `is_last`: there is
+    /// no use in asking again before a growth.
+    pub fn handle_fetched(&mut self, stream: Stream, fetched: Option<Outgoing<P>>, is_last: bool) {
         let lane = &mut self.lanes[stream as usize];
         if !matches!(lane.state, State::Asked) {
             return; // stalled meanwhile: the lane will begin again anyway
         }
         lane.state = State::Flowing;
+        lane.has_fetched_all = is_last;
         match fetched {
             Some(batch) => lane.ready.push_back(batch),
             None => lane.state = State::Empty,
@@ -278,8 +288,8 @@ impl<P: Copy + Ord> Lane<P> {
             return Some(Step::Rewind(stream));
         }
         let Some(next) = self.ready.front() else {
-            self.state = State::Asked;
-            return Some(Step::Fetch(stream));
+            self.state = if self.has_fetched_all { State::Empty } else { State::Asked };
+            return matches!(self.state, State::Asked).then_some(Step::Fetch(stream));
         };
         let (incarnation, start) = self.expected.take()?;
         let id = next.header.id;
@@ -287,9 +297,16 @@ impl<P: Copy + Ord> Lane<P> {
             return None;
         }
         self.state = State::Asked;
-        // What was in the hole is unknown: its items are the collector's to count.
-        let items_before = next.header.items_before;
-        Some(Step::Hole { stream, incarnation, start, end: id.sequence, items_before })
+        let known = match self.acknowledged {
+            _ if start == 0 => Some(0),
+            Some((run, end, items)) if (run, end) == (incarnation, start) => Some(items),
+            _ => None,
+        };
+        // Not known: the collector knows what it has, and finds the rest
+        // missing when the batch behind the hole says how many were before it.
+        let items = known.map_or(0, |known| next.header.items_before.saturating_sub(known));
+        let items_before = known.unwrap_or(0);
+        Some(Step::Hole { stream, incarnation, start, end: id.sequence, items_before, items })
     }
 
     fn repair(&mut self, stream: Stream, stall: Stall<P>, now: Instant) -> Option<Step<P>> {
@@ -322,6 +339,10 @@ impl<P: Copy + Ord> Lane<P> {
     fn acknowledge(&mut self, stream: Stream, landed_end: u64) -> Option<Acknowledgement> {
         let mut acknowledged = None;
         while let Some(sent) = self.sent.pop_front_if(|sent| sent.is_final) {
+            // A loss does not say how many items it had before its end.
+            let items_after = sent.header.items_before + u64::from(sent.header.item_count);
+            let end = (sent.header.id.incarnation, sent.header.sequence_end, items_after);
+            self.acknowledged = Some(end).filter(|_| sent.header.kind != Kind::Loss);
             acknowledged = Some(Acknowledgement {
                 stream,
                 incarnation: sent.header.id.incarnation,
@@ -335,6 +356,7 @@ impl<P: Copy + Ord> Lane<P> {
     /// Begins again at the first batch that is not acknowledged.
     fn start_over(&mut self, wait_until: Option<Instant>) {
         self.ready.clear();
+        self.has_fetched_all = false;
         self.sent.clear();
         self.expected = None;
         self.must_rewind = true;

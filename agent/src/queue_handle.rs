@@ -9,7 +9,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use lm_journal::Position;
-use lm_model::{Incarnation, Labels, Resume, Stream};
+use lm_model::{BatchId, Incarnation, Labels, Resume, Stream};
 use lm_schema::batch::BatchHeader;
 use tokio::sync::oneshot;
 
@@ -22,10 +22,13 @@ pub const COMMANDS_MAX: usize = 16;
 const FULL_WAIT: Duration = Duration::from_millis(1);
 
 /// What the queue holds, as of the last sync.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct QueueFacts {
-    /// Changes whenever there may be more to send.
-    pub growth: u64,
+    /// The incarnation of new batches.
+    pub incarnation: Incarnation,
+    /// For each stream, the sequence that its next batch will have. Watchers
+    /// are woken when one of these grows, and by `is_final`, not by levels.
+    pub ends: [u64; 3],
     pub pending_bytes: u64,
     pub pending_batches: u64,
     pub capacity_bytes: u64,
@@ -33,6 +36,19 @@ pub struct QueueFacts {
     pub is_empty: bool,
     /// The sources are closed: the queue will not grow any more.
     pub is_final: bool,
+}
+
+impl QueueFacts {
+    /// Whether a watcher has something to do that it had not with `known`.
+    pub fn is_news_after(&self, known: &QueueFacts) -> bool {
+        (self.incarnation, self.ends, self.is_final) != (known.incarnation, known.ends, known.is_final)
+    }
+
+    /// Whether `batch` was the last of its stream.
+    pub fn end_with(&self, batch: &BatchHeader) -> bool {
+        let BatchId { stream, incarnation, .. } = batch.id;
+        incarnation == self.incarnation && batch.sequence_end >= self.ends[stream as usize]
+    }
 }
 
 /// Whom the queue belongs to and whose batches it holds.

@@ -34,6 +34,11 @@ pub fn measure(
         let items = counters.accepted_items[stream as usize].load(Ordering::Relaxed);
         push("lmagent_accepted_items_total", &[("stream", stream.name())], items as f64);
     }
+    if on_full == OnFull::Refuse {
+        // Log files wait; only measurements have nowhere to stay.
+        let items = counters.refused_items[Stream::Metrics as usize].load(Ordering::Relaxed);
+        push("lmagent_refused_items_total", &[("stream", Stream::Metrics.name())], items as f64);
+    }
     for (stream, reason, items) in counters.drops_or_zero(&usual_reasons(on_full)) {
         let labels = [("stream", stream.name()), ("reason", reason.name())];
         push("lmagent_dropped_items_total", &labels, items as f64);

@@ -1,5 +1,5 @@
-//! Resident memory of a running agent. Ignored by default: it takes a while,
-//! and only a release build says something:
+//! Memory and processor time of a running agent. Ignored by default: it takes
+//! a while, and only a release build says something:
 //! `LM_AGENT=target/release/lm-agent cargo test -p lm-agent --test memory -- --ignored --nocapture`
 
 mod support;
@@ -44,6 +44,46 @@ fn resident_memory() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert!(steady <= RESIDENT_KIB_MAX, "{steady} KiB");
+}
+
+/// One measurement of the host every five seconds, and a log file that nobody
+/// writes to: queue, sync, delivery and heartbeats included.
+#[test]
+#[ignore = "measures a release build"]
+fn idle_processor_time() {
+    let binary = std::env::var("LM_AGENT").expect("LM_AGENT names a release build of the agent");
+    let (place, shared) = (Place::new(), Shared::new("one"));
+    let server = shared.listen(&place, 0);
+    let file = place.config(server.local_addr().port(), "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("interval = '1s'", "interval = '5s'")).unwrap();
+    place.append("a.log", "a line\n");
+    let mut agent = Command::new(binary).arg("--daemon").arg(&file).spawn().unwrap();
+    eventually("a line", || shared.lines().len() == 1);
+    std::thread::sleep(Duration::from_secs(7));
+    let before = (cpu_ticks(agent.id()), runtime(agent.id()));
+    std::thread::sleep(Duration::from_secs(60));
+    let after = (cpu_ticks(agent.id()), runtime(agent.id()));
+    println!("in 60 s: {} CPU ticks", after.0 - before.0);
+    for ((name, after), (_, before)) in after.1.iter().zip(&before.1) {
+        println!("in 60 s: {:?} in thread {name}", *after - *before);
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+/// What each thread has run, more exactly than in ticks.
+fn runtime(pid: u32) -> Vec<(String, Duration)> {
+    let read = |task: &std::path::Path| {
+        let name = std::fs::read_to_string(task.join("comm")).unwrap();
+        let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+        let nanos = stat.split_whitespace().next().unwrap().parse().unwrap();
+        (name.trim().to_owned(), Duration::from_nanos(nanos))
+    };
+    let mut tasks: Vec<_> =
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path()).collect();
+    tasks.sort();
+    tasks.iter().map(|task| read(task)).collect()
 }
 
 fn resident_kib(pid: u32) -> u64 {

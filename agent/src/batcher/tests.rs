@@ -1,4 +1,5 @@
 use lm_model::{BatchId, Incarnation};
+use lm_schema::DecodeLimits;
 use lm_schema::batch::{BatchHeader, DecodedBody, decode_body};
 
 use super::*;
@@ -119,4 +120,26 @@ fn no_lines_are_a_batch_too() {
     let mut batcher = Batcher::new(&settings(2048)).unwrap();
     let draft = batcher.draft_logs(&LineSink::default(), |_| None).unwrap();
     assert_eq!(summary(&draft), (0, 0, 0, 0));
+}
+
+#[test]
+fn a_batch_of_samples_is_what_every_collector_accepts() {
+    let mut table = SeriesTable::new(10_000);
+    let series = (0..10_000).map(|number| {
+        let path = format!("/{number}/{}", "x".repeat(400));
+        table.get_or_insert("a", &[("mountpoint", &path)]).unwrap()
+    });
+    let measured: Vec<_> =
+        series.map(|series| Measurement { series, value: 1.0 / series.0 as f64 }).collect();
+    let mut batcher = Batcher::new(&settings(65_536)).unwrap();
+    for is_known in [false, true] {
+        let (mut rest, mut samples) = (&measured[..], 0);
+        while let Some(draft) = batcher.draft_samples(Timestamp::from_millis(5), &mut rest, &table).unwrap() {
+            let sizes = (draft.body.raw_bytes as usize, draft.body.bytes.len());
+            assert!(sizes.0 <= RAW_BYTES_MAX && sizes.1 <= ENCODED_BYTES_MAX, "{is_known}: {sizes:?}");
+            samples += draft.body.item_count;
+            batcher.commit();
+        }
+        assert_eq!(samples, 10_000);
+    }
 }

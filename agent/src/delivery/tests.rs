@@ -1,5 +1,5 @@
 use lm_model::{BatchId, Timestamp};
-use lm_schema::batch::{Codec, Kind};
+use lm_schema::batch::Codec;
 
 use super::*;
 
@@ -31,12 +31,13 @@ struct Bench {
     /// Of each stream: first that is not acknowledged, next to fetch, end.
     queues: [(u64, u64, u64); 3],
     sent: Vec<BatchHeader>,
+    fetches: usize,
 }
 
 impl Bench {
     fn new(ends: [u64; 3]) -> Self {
         let queues = ends.map(|end| (0, 0, end));
-        Bench { delivery: Delivery::new(4), now: Instant::now(), queues, sent: Vec::new() }
+        Bench { delivery: Delivery::new(4), now: Instant::now(), queues, sent: Vec::new(), fetches: 0 }
     }
 
     /// Runs until there is nothing to do; what was done that matters.
@@ -48,7 +49,9 @@ impl Bench {
                     let (_, next, end) = &mut self.queues[stream as usize];
                     let fetched = (*next < *end).then(|| batch(stream, *next, 10 * *next + stream as u64));
                     *next += u64::from(fetched.is_some());
-                    self.delivery.handle_fetched(stream, fetched);
+                    self.fetches += 1;
+                    let is_last = fetched.is_some() && *next == *end;
+                    self.delivery.handle_fetched(stream, fetched, is_last);
                 }
                 Step::Rewind(stream) => {
                     let (first, next, _) = &mut self.queues[stream as usize];
@@ -66,13 +69,13 @@ impl Bench {
                     words.push(format!("define({}, at {position})", header.dictionary_epoch));
                     self.delivery.handle_defined(self.now, header.id.stream, None);
                 }
-                Step::Hole { stream, incarnation, start, end, items_before } => {
-                    words.push(format!("hole({start}..{end})"));
+                Step::Hole { stream, incarnation, start, end, items_before, items } => {
+                    words.push(format!("hole({start}..{end}, {items} after {items_before})"));
                     let mut loss = batch(stream, start, 0);
                     loss.header.kind = Kind::Loss;
                     loss.header.sequence_end = end;
                     loss.position = None;
-                    assert_eq!((incarnation, items_before), (RUN, end));
+                    assert_eq!(incarnation, RUN);
                     self.delivery.handle_hole(stream, loss);
                 }
             }
@@ -103,7 +106,7 @@ fn batches_go_in_the_order_of_the_queue() {
     assert_eq!(bench.run(), "");
     assert!(bench.delivery.is_drained());
     bench.queues[1].2 = 3;
-    bench.delivery.handle_growth();
+    bench.delivery.handle_growth(Stream::Logs);
     assert_eq!(bench.run(), "l2");
 }
 
@@ -157,7 +160,7 @@ fn a_stalled_lane_does_not_hold_up_others() {
     assert_eq!(bench.run(), "");
     assert_eq!(bench.answer(Stream::Logs, 0, Outcome::Durable), Some(1));
     bench.queues[1].2 = 2;
-    bench.delivery.handle_growth();
+    bench.delivery.handle_growth(Stream::Logs);
     assert_eq!(bench.run(), "l1");
     let wait = bench.delivery.poll_timeout().unwrap() - bench.now;
     assert_eq!(wait, Duration::from_secs(5));
@@ -185,8 +188,46 @@ fn a_gap_that_nobody_can_fill_becomes_a_loss() {
     assert_eq!(bench.run(), "l5 l6");
     assert_eq!(bench.answer(Stream::Logs, 5, Outcome::Gap(2)), None);
     assert_eq!(bench.answer(Stream::Logs, 6, Outcome::Gap(2)), None);
-    assert_eq!(bench.run(), "hole(2..5) l2 l5 l6");
+    assert_eq!(bench.run(), "hole(2..5, 0 after 0) l2 l5 l6");
     assert_eq!(bench.answer(Stream::Logs, 2, Outcome::Durable), Some(5));
+}
+
+#[test]
+fn the_items_of_a_hole_are_counted_where_both_sides_of_it_are_known() {
+    let from_the_start = || {
+        let mut bench = Bench::new([0, 7, 0]);
+        bench.queues[1] = (5, 5, 6);
+        bench.run();
+        bench.answer(Stream::Logs, 5, Outcome::Gap(0));
+        bench
+    };
+    assert_eq!(from_the_start().run(), "hole(0..5, 5 after 0) l0 l5");
+
+    let mut bench = Bench::new([0, 3, 0]);
+    bench.queues[1] = (1, 1, 2);
+    assert_eq!(bench.run(), "l1");
+    assert_eq!(bench.answer(Stream::Logs, 1, Outcome::Durable), Some(2));
+    bench.queues[1] = (5, 5, 6);
+    bench.delivery.handle_growth(Stream::Logs);
+    assert_eq!(bench.run(), "l5");
+    bench.answer(Stream::Logs, 5, Outcome::Gap(2));
+    assert_eq!(bench.run(), "hole(2..5, 3 after 2) l2 l5");
+}
+
+#[test]
+fn the_queue_is_not_asked_for_what_it_is_known_not_to_have() {
+    let mut bench = Bench::new([2, 0, 0]);
+    assert_eq!(bench.run(), "m0 m1");
+    assert_eq!(bench.fetches, 4, "two batches, and once for each other stream");
+    bench.queues[0].2 = 3;
+    bench.delivery.handle_growth(Stream::Metrics);
+    assert_eq!(bench.run(), "m2");
+    assert_eq!(bench.fetches, 5);
+    for sequence in 0..3 {
+        bench.answer(Stream::Metrics, sequence, Outcome::Durable);
+    }
+    assert!(bench.delivery.is_drained());
+    assert_eq!((bench.run(), bench.fetches), (String::new(), 5));
 }
 
 #[test]
@@ -215,6 +256,6 @@ fn no_credit_still_lets_one_call_ask_for_more() {
     bench.queues[1].2 = 9;
     assert_eq!(bench.answer(Stream::Logs, 1, Outcome::Durable), Some(2));
     assert_eq!(bench.answer(Stream::Logs, 2, Outcome::Durable), Some(3));
-    bench.delivery.handle_growth();
+    bench.delivery.handle_growth(Stream::Logs);
     assert_eq!(bench.run(), "l3 l4 l5 l6");
 }

@@ -1,16 +1,18 @@
 //! From the sources into the queue.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lm_model::{LossReason, Stream, Timestamp, stale_nan};
 use lm_schema::batch::{Event, EventKind};
 
+use crate::batcher::{Draft, ENCODED_BYTES_MAX, RAW_BYTES_MAX};
 use crate::config::{From, OnFull, Settings};
 use crate::counters::Counters;
 use crate::outbox::{Error, Outbox, Stored};
 use crate::queue_handle::QueueFacts;
 use crate::sources::host::{HostOptions, HostSource};
-use crate::sources::logs::{self, FileCursor, Line, LineSink, LogEvent, LogsOptions, LogsSource, ReadFrom};
+use crate::sources::logs::{self, FileCursor, LineSink, LogEvent, LogsOptions, LogsSource, ReadFrom, Room};
 use crate::sources::{Measurement, SeriesIndex, SeriesTable};
 use crate::telemetry;
 
@@ -18,8 +20,14 @@ use crate::telemetry;
 const SERIES_MAX: u32 = 8192;
 /// The table is cleared when it holds this many more than a cycle measures.
 const SERIES_ENDED_MAX: usize = 2048;
-/// Bytes of log files, and of bookkeeping, in one batch.
-pub const LOG_BATCH_BYTES: usize = 256 << 10;
+/// Room for lines and what goes with them in one batch, less what a message
+/// needs whatever is in it.
+const LOG_BATCH_BYTES_MAX: usize = RAW_BYTES_MAX - 1024;
+/// What a stream of lines takes in a batch beside its file name and job:
+/// pointers and the names of labels.
+const LOG_STREAM_BYTES: usize = 128;
+/// Events in one batch: each may name a path of 4 KiB.
+const EVENTS_PER_BATCH_MAX: usize = 14;
 /// Batches of lines between two syncs.
 const LOG_BATCHES_PER_TICK: usize = 4;
 
@@ -27,6 +35,8 @@ const LOG_BATCHES_PER_TICK: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
     Idle,
+    /// There was something, and there is no more.
+    Everything,
     MoreToRead,
     /// The queue has no room: the lines stay in their files.
     Refused,
@@ -43,8 +53,12 @@ pub struct Sources {
     on_full: OnFull,
     logs: Option<LogsSource>,
     sink: LineSink,
-    lines_max: usize,
+    /// What fits a batch of lines now: less than usual after lines that do
+    /// not compress.
+    room: Room,
     alerts_max: usize,
+    /// The last cycle found no room in the queue.
+    is_refused: bool,
     started: Instant,
     /// What went wrong in the last cycle or discovery, so that lasting trouble is logged once.
     host_trouble: Vec<&'static str>,
@@ -78,8 +92,14 @@ impl Sources {
             on_full: settings.queue.on_full,
             logs: follows_logs.then(|| LogsSource::new(logs, cursors)).transpose()?,
             sink: LineSink::default(),
-            lines_max: settings.logs.logs_per_batch_max as usize,
-            alerts_max: settings.limits.alerts_per_batch_max as usize,
+            room: Room {
+                bytes: LOG_BATCH_BYTES_MAX,
+                lines: settings.logs.logs_per_batch_max as usize,
+                streams: settings.limits.series_per_batch_max as usize,
+                stream_bytes: LOG_STREAM_BYTES + settings.metrics.job.len(),
+            },
+            alerts_max: (settings.limits.alerts_per_batch_max as usize).min(EVENTS_PER_BATCH_MAX),
+            is_refused: false,
             started: Instant::now(),
             host_trouble: Vec::new(),
             log_trouble: 0,
@@ -100,14 +120,24 @@ impl Sources {
         let began = Instant::now();
         let time = Timestamp::from_nanos(unix_nanos());
         self.measure(time, facts, counters);
+        let mut refused_items = 0;
         let mut rest = &self.measurements[..];
         while let Some(draft) = outbox.batcher.draft_samples(time, &mut rest, &self.table)? {
             let items = u64::from(draft.body.item_count);
             if outbox.append(draft, &[])? == Stored::Refused {
                 // There is no buffer to leave them in: they were never accepted.
-                tracing::debug!(items, "the queue is full; a measurement is skipped");
+                refused_items = items + rest.len() as u64;
                 break;
             }
+        }
+        counters.refused_items[Stream::Metrics as usize].fetch_add(refused_items, Ordering::Relaxed);
+        let is_refused = refused_items > 0;
+        match (std::mem::replace(&mut self.is_refused, is_refused), is_refused) {
+            (false, true) => {
+                tracing::warn!(items = refused_items, "the queue is full; measurements are skipped")
+            }
+            (true, false) => tracing::warn!("the queue has room again; measurements are kept"),
+            (false, false) | (true, true) => {}
         }
         counters.dropped(Stream::Metrics, LossReason::Limit, outbox.batcher.take_left_out());
         if self.table.len() > self.previous.len() + SERIES_ENDED_MAX {
@@ -149,9 +179,9 @@ impl Sources {
     }
 
     /// Looks for log files that came, moved or went.
-    pub fn discover(&mut self) {
+    pub fn discover(&mut self, now: Instant) {
         let Some(logs) = &mut self.logs else { return };
-        let report = logs.discover();
+        let report = logs.discover(now);
         let trouble = report.refused.len() + report.errors.len() + report.waiting;
         if trouble > self.log_trouble {
             for (path, why) in &report.refused {
@@ -177,17 +207,18 @@ impl Sources {
             let stored = self.store(outbox);
             let Some(logs) = &mut self.logs else { return Ok(Polled::Idle) };
             match stored {
-                Ok(Stored::Accepted) => {
+                Ok(Some(Stored::Accepted)) => {
                     logs.commit();
                     outbox.forget(&self.sink.forgotten);
                 }
-                Ok(Stored::Refused) | Err(_) => logs.rollback(),
+                Ok(Some(Stored::Refused) | None) | Err(_) => logs.rollback(),
             }
             self.sink.clear();
             match stored? {
-                Stored::Refused => return Ok(Polled::Refused),
-                Stored::Accepted if !has_more => return Ok(Polled::Idle),
-                Stored::Accepted => {}
+                Some(Stored::Refused) => return Ok(Polled::Refused),
+                Some(Stored::Accepted) if !has_more => return Ok(Polled::Everything),
+                Some(Stored::Accepted) => {}
+                None => self.room.bytes = (self.room.bytes / 2).max(1),
             }
         }
         Ok(Polled::MoreToRead)
@@ -196,54 +227,61 @@ impl Sources {
     /// Fills the sink with at most a batch of lines; whether there may be more.
     fn read_lines(&mut self) -> bool {
         let Some(logs) = &mut self.logs else { return false };
-        let now = unix_nanos();
-        loop {
-            // A line costs at least its bookkeeping, which bounds their number.
-            let lines_left = self.lines_max.saturating_sub(self.sink.lines.len());
-            let used = self.sink.bytes.len() + self.sink.lines.len() * size_of::<Line>();
-            let budget = LOG_BATCH_BYTES.saturating_sub(used).min(lines_left * size_of::<Line>());
-            if budget == 0 {
-                return true;
-            }
-            let outcome = logs.poll(budget, now, &mut self.sink);
-            for (path, error) in &outcome.errors {
-                tracing::warn!(path = %path.display(), %error, "a log file cannot be read");
-            }
-            if !outcome.has_more {
-                return false;
-            }
+        let outcome = logs.poll(&self.room, unix_nanos(), &mut self.sink);
+        for (path, error) in &outcome.errors {
+            tracing::warn!(path = %path.display(), %error, "a log file cannot be read");
         }
+        outcome.has_more
     }
 
-    /// Stores what is in the sink. What happened to files goes first: a crash
-    /// between reports it twice rather than never.
-    fn store(&self, outbox: &mut Outbox) -> Result<Stored, Error> {
+    /// Stores what is in the sink; `None` if its lines are more than every
+    /// collector accepts. What happened to files goes first: a crash between
+    /// reports it twice rather than never.
+    fn store(&mut self, outbox: &mut Outbox) -> Result<Option<Stored>, Error> {
+        let has_lines = !self.sink.lines.is_empty() || !self.sink.cursors.is_empty();
+        let mut draft = if has_lines { Some(self.draft_lines(outbox)?) } else { None };
+        if let Some(draft) = &draft {
+            let encoded_bytes = draft.body.bytes.len();
+            if encoded_bytes > ENCODED_BYTES_MAX && self.sink.lines.len() > 1 {
+                // They compress worse than expected: fewer of them, then.
+                outbox.batcher.discard();
+                return Ok(None);
+            }
+            if encoded_bytes < ENCODED_BYTES_MAX / 4 {
+                self.room.bytes = (self.room.bytes * 2).min(LOG_BATCH_BYTES_MAX);
+            }
+        }
         let events: Vec<_> = self.sink.events.iter().map(event).collect();
         for event in &events {
             tracing::warn!(?event, "input was lost before it was read");
         }
-        if self.alerts_max > 0 {
+        if self.alerts_max > 0 && !events.is_empty() {
+            // There is one draft at a time.
+            outbox.batcher.discard();
             for events in events.chunks(self.alerts_max) {
                 let draft = outbox.batcher.draft_events(events.to_vec())?;
                 if outbox.append(draft, &[])? == Stored::Refused {
-                    return Ok(Stored::Refused);
+                    return Ok(Some(Stored::Refused));
                 }
             }
+            draft = if has_lines { Some(self.draft_lines(outbox)?) } else { None };
         }
-        if self.sink.lines.is_empty() && self.sink.cursors.is_empty() {
-            return Ok(Stored::Accepted);
-        }
-        let labels = |stream| self.logs.as_ref().and_then(|logs| logs.labels(stream));
+        let Some(draft) = draft else { return Ok(Some(Stored::Accepted)) };
         #[cfg(feature = "mutants")]
         if crate::disk::is_mutant("cursor_apart") {
-            let draft = outbox.batcher.draft_logs(&LineSink::default(), labels)?;
-            outbox.append(draft, &self.sink.cursors)?;
+            outbox.batcher.discard();
+            let positions = outbox.batcher.draft_logs(&LineSink::default(), |_| None)?;
+            outbox.append(positions, &self.sink.cursors)?;
             outbox.sync()?;
-            let draft = outbox.batcher.draft_logs(&self.sink, labels)?;
-            return outbox.append(draft, &[]);
+            let lines = self.draft_lines(outbox)?;
+            return outbox.append(lines, &[]).map(Some);
         }
-        let draft = outbox.batcher.draft_logs(&self.sink, labels)?;
-        outbox.append(draft, &self.sink.cursors)
+        outbox.append(draft, &self.sink.cursors).map(Some)
+    }
+
+    fn draft_lines(&self, outbox: &mut Outbox) -> Result<Draft, Error> {
+        let labels = |stream| self.logs.as_ref().and_then(|logs| logs.labels(stream));
+        Ok(outbox.batcher.draft_logs(&self.sink, labels)?)
     }
 }
 
@@ -267,3 +305,6 @@ fn unix_nanos() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

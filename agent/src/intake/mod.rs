@@ -1,6 +1,6 @@
 //! The thread that owns the sources and the queue.
 //!
-//! It reads log files a few times a second and measures the host at the
+//! It reads log files at least twice a second and measures the host at the
 //! configured interval, appends everything of a tick, syncs once, and answers
 //! the sender's questions in between. Sources that find no room are asked
 //! again later; their files are the buffer.
@@ -17,10 +17,14 @@ use crate::config::{Durability, Settings};
 use crate::counters::Counters;
 use crate::outbox::{Error, Outbox};
 use crate::queue_handle::{COMMANDS_MAX, Command, QueueFacts, QueueHandle};
-pub use collect::{LOG_BATCH_BYTES, Sources};
+pub use collect::Sources;
 
+/// How soon files are looked at again that had something to read, and that had
+/// not. A wake-up costs more than the look: an idle agent has two a second.
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(200);
-const DISCOVER_INTERVAL: Duration = Duration::from_secs(1);
+const LOG_IDLE_INTERVAL: Duration = Duration::from_millis(500);
+/// Discoveries happen with a poll, this long after the last or a little more.
+const DISCOVER_INTERVAL: Duration = Duration::from_millis(900);
 /// How long sources rest when the queue had no room or the disk failed.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 /// Space of acknowledged batches is freed this often.
@@ -125,13 +129,14 @@ impl Intake {
     fn turn(&mut self) {
         let now = Instant::now();
         if let Some(sources) = &mut self.sources {
-            if sources.follows_logs() && self.due.discover <= now {
-                sources.discover();
-                self.due.discover = now + DISCOVER_INTERVAL;
-            }
             if sources.follows_logs() && self.due.poll <= now {
+                if self.due.discover <= now {
+                    sources.discover(now);
+                    self.due.discover = now + DISCOVER_INTERVAL;
+                }
                 let wait = match sources.poll_logs(&mut self.outbox) {
-                    Ok(collect::Polled::Idle) => LOG_POLL_INTERVAL,
+                    Ok(collect::Polled::Idle) => LOG_IDLE_INTERVAL,
+                    Ok(collect::Polled::Everything) => LOG_POLL_INTERVAL,
                     Ok(collect::Polled::MoreToRead) => Duration::ZERO,
                     Ok(collect::Polled::Refused) => REFUSED_WAIT,
                     Err(error) => {
@@ -178,7 +183,7 @@ impl Intake {
         if let Some(sources) = &self.sources {
             next = next.min(self.due.cycle);
             if sources.follows_logs() {
-                next = next.min(self.due.poll).min(self.due.discover);
+                next = next.min(self.due.poll);
             }
         }
         if self.outbox.is_dirty() {
@@ -197,7 +202,7 @@ impl Intake {
         let mut collect = || -> Result<(), Error> {
             sources.cycle(&mut self.outbox, &facts, &self.counters)?;
             if sources.follows_logs() {
-                sources.discover();
+                sources.discover(Instant::now());
                 while sources.poll_logs(&mut self.outbox)? == collect::Polled::MoreToRead {
                     self.outbox.sync()?;
                 }
@@ -222,10 +227,12 @@ impl Intake {
     fn publish(&self) {
         let mut facts = self.outbox.facts(&self.counters);
         facts.is_final = self.sources.is_none();
+        // Levels change with every acknowledgement, which the sender knows of:
+        // waking it for them would have it ask for batches that are not there.
         self.facts.send_if_modified(|known| {
-            let is_new = *known != facts;
+            let is_news = facts.is_news_after(known);
             *known = facts;
-            is_new
+            is_news
         });
     }
 

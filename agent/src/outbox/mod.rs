@@ -67,7 +67,8 @@ pub struct Outbox {
     unreadable: BTreeSet<BatchId>,
     /// For each stream: where in items the batch after the last fetched one is.
     items_after: [Option<(Incarnation, u64, u64)>; 3],
-    growth: u64,
+    /// For each stream, the end of what was synced.
+    ends: [u64; 3],
     is_dirty: bool,
 }
 
@@ -115,7 +116,7 @@ impl Outbox {
             cursors,
             unreadable: BTreeSet::new(),
             items_after: [None; 3],
-            growth: 0,
+            ends: [0; 3],
             is_dirty: false,
         })
     }
@@ -175,9 +176,8 @@ impl Outbox {
     pub fn sync(&mut self) -> Result<(), Error> {
         let Outbox { queue, batcher, cursors, .. } = self;
         queue.sync(&mut || snapshot(batcher, cursors))?;
-        if std::mem::take(&mut self.is_dirty) {
-            self.growth += 1;
-        }
+        self.ends = Stream::ALL.map(|stream| self.queue.next(stream as u8).sequence);
+        self.is_dirty = false;
         Ok(())
     }
 
@@ -269,7 +269,8 @@ impl Outbox {
         }
         let depths = stats.streams.iter();
         QueueFacts {
-            growth: self.growth,
+            incarnation: from_journal(self.queue.incarnation()),
+            ends: self.ends,
             pending_bytes: depths.clone().map(|depth| depth.pending.bytes).sum(),
             pending_batches: depths.clone().map(|depth| depth.pending.records).sum(),
             is_empty: depths.clone().all(|depth| depth.pending.records + depth.lost.records == 0),

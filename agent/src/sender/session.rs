@@ -9,17 +9,17 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lm_journal::Position;
 use lm_mesh::{Connected, Granted};
-use lm_model::LossReason;
+use lm_model::{LossReason, Stream};
 use lm_schema::batch::BatchHeader;
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
 use tokio::sync::watch;
 
 use super::wire::{self, Defined};
 use super::{Goal, REASSIGN, Sender, is_passing};
+use crate::batcher::{ENCODED_BYTES_MAX, RAW_BYTES_MAX};
 use crate::config::Settings;
 use crate::counters::Counters;
 use crate::delivery::{Delivery, Outcome, Receipt, Step};
-use crate::intake::LOG_BATCH_BYTES;
 use crate::outbox::Hole;
 use crate::queue_handle::{Command, QueueFacts, QueueGone, QueueHandle};
 
@@ -31,6 +31,9 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const REJECTED_WAIT: Duration = Duration::from_secs(30);
 /// A clock that is further off than this is worth a warning.
 const SKEW_WARN: Duration = Duration::from_secs(60);
+
+/// What a batch of one line has beside it.
+const LINE_OVERHEAD_BYTES: usize = 4096;
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -99,9 +102,9 @@ impl Session<'_> {
     async fn deliver(mut self) -> Result<Ended, QueueGone> {
         let mut calls = FuturesUnordered::new();
         let mut answered_at = Instant::now();
+        // Before asking the queue, so that no growth is missed.
+        let mut ends = self.facts.borrow_and_update().ends;
         loop {
-            // Before asking the queue, so that no growth is missed.
-            self.facts.mark_unchanged();
             while let Some(step) = self.delivery.poll(Instant::now()) {
                 let sent = match step {
                     Step::Send(batch) => {
@@ -131,7 +134,12 @@ impl Session<'_> {
                 }
                 changed = self.facts.changed() => {
                     changed.map_err(|_| QueueGone)?;
-                    self.delivery.handle_growth();
+                    let before = std::mem::replace(&mut ends, self.facts.borrow_and_update().ends);
+                    for stream in Stream::ALL {
+                        if ends[stream as usize] != before[stream as usize] {
+                            self.delivery.handle_growth(stream);
+                        }
+                    }
                 }
                 _ = self.goal.changed() => {}
                 () = sleep_until(timeout), if timeout.is_some() => {}
@@ -155,13 +163,17 @@ impl Session<'_> {
             Step::Send(_) => {}
             Step::Rewind(stream) => self.queue.tell(Command::Rewind(stream)).await?,
             Step::Fetch(stream) => match self.queue.ask(|reply| Command::Fetch { stream, reply }).await? {
-                Ok(fetched) => self.delivery.handle_fetched(stream, fetched),
+                Ok(fetched) => {
+                    let facts = self.facts.borrow();
+                    let is_last = fetched.as_ref().is_some_and(|batch| facts.end_with(&batch.header));
+                    self.delivery.handle_fetched(stream, fetched, is_last);
+                }
                 Err(error) => return Ok(Err(Ended::Lost(format!("the queue cannot be read: {error}")))),
             },
-            Step::Hole { stream, incarnation, start, end, items_before } => {
-                tracing::error!(%stream, start, end, "the collector misses batches that the queue no longer has");
+            Step::Hole { stream, incarnation, start, end, items_before, items } => {
+                tracing::error!(%stream, start, end, items, "the collector misses batches that the queue no longer has");
                 let reason = LossReason::Corrupt;
-                let hole = Hole { stream, incarnation, start, end, items_before, items: 0, bytes: 0, reason };
+                let hole = Hole { stream, incarnation, start, end, items_before, items, bytes: 0, reason };
                 match self.queue.ask(|reply| Command::Loss { hole, reply }).await? {
                     Ok(loss) => self.delivery.handle_hole(stream, loss),
                     Err(error) => return Ok(Err(Ended::Lost(format!("no loss record: {error}")))),
@@ -319,9 +331,11 @@ fn check_limits(settings: &Settings, connected: &Connected) {
     over("max_logs_per_batch", lines, connected.logs_per_batch_max, "larger batches");
     let series = settings.limits.series_per_batch_max as usize;
     over("max_series_per_batch", series, connected.series_per_batch_max, "batches with more new series");
-    // A batch of lines ends with the line that fills it.
-    let batch_bytes = LOG_BATCH_BYTES + line_bytes;
-    over("a full batch of lines", batch_bytes, connected.raw_bytes_max, "larger batches");
+    // A longest line is a batch of its own if need be.
+    let line_bytes = line_bytes + LINE_OVERHEAD_BYTES;
+    let (raw, encoded) = (RAW_BYTES_MAX.max(line_bytes), ENCODED_BYTES_MAX.max(line_bytes));
+    over("the size of a batch", encoded, connected.batch_bytes_max, "larger batches");
+    over("the size of a batch before compression", raw, connected.raw_bytes_max, "larger batches");
 }
 
 fn unix_ms() -> i64 {

@@ -11,25 +11,38 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::cursor::{FileCursor, FileKey};
 use super::file::{self, OpenFile, Place, Seen, key_of};
 use super::generation::Generation;
 use super::{DiscoverReport, EVENTS_MAX, LogEvent, LogsSource, ReadFrom, Refusal};
 
-/// Quiet files are closed and parked after this many discoveries, five minutes
-/// at one every five seconds.
-const PARK_DISCOVERS: u32 = 60;
+/// Files that were quiet for this long are closed and parked.
+const PARK_AFTER: Duration = Duration::from_secs(300);
 
 /// A deleted file is kept for a program that still writes to it until it was
-/// quiet for this many discoveries.
-const DELETED_DISCOVERS: u32 = 2;
+/// quiet for this long.
+const DELETED_AFTER: Duration = Duration::from_secs(5);
 
-/// Rotated files are forgotten when they were quiet for this many, an hour.
-const FORGET_DISCOVERS: u32 = 720;
+/// Rotated files are forgotten when they were quiet for this long.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// Entries of a directory that are looked at when a file in it was renamed.
 const DIRECTORY_ENTRIES_MAX: usize = 100_000;
+
+/// Since when nothing has happened to a file, as far as discoveries saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quiet {
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    /// How long it is quiet; from now on, if it was not before.
+    fn elapsed(&mut self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.since.get_or_insert(now))
+    }
+}
 
 /// A file that is not open: quiet for long, or of the last run.
 #[derive(Debug)]
@@ -39,13 +52,13 @@ pub struct Parked {
     /// What it looked like; `None` for a file of the last run.
     seen: Option<Seen>,
     order: Option<u64>,
-    idle_discovers: u32,
+    quiet: Quiet,
 }
 
 impl Parked {
     /// A file of the last run.
     pub fn restored(cursor: FileCursor) -> Self {
-        Parked { cursor, place: Place::Unseen, seen: None, order: None, idle_discovers: 0 }
+        Parked { cursor, place: Place::Unseen, seen: None, order: None, quiet: Quiet::default() }
     }
 }
 
@@ -86,11 +99,12 @@ struct Wanted<'a> {
 }
 
 impl LogsSource {
-    /// Looks for files that appeared, moved or went away.
+    /// Looks for files that appeared, moved or went away. `now` is of any
+    /// clock that only goes forward; how often this is called does not matter.
     ///
     /// Costs a directory walk for each glob and one `lstat` for each match,
     /// and a directory listing for each directory with renamed files.
-    pub fn discover(&mut self) -> DiscoverReport {
+    pub fn discover(&mut self, now: Instant) -> DiscoverReport {
         let mut report = DiscoverReport::default();
         let mut matched = self.match_globs(&mut report);
         let siblings = self.list_siblings(&matched, &mut report);
@@ -104,8 +118,8 @@ impl LogsSource {
             let (a_generation, b_generation) = (a.generation(), b.generation());
             (is_new(a), a_generation.oldest_first()).cmp(&(is_new(b), b_generation.oldest_first()))
         });
-        self.let_go_of_open();
-        self.let_go_of_parked(&siblings);
+        self.let_go_of_open(now);
+        self.let_go_of_parked(&siblings, now);
         // A path's file must not overtake one that it replaced: a later
         // discovery would take the path to be complete.
         let mut waiting_paths = HashSet::new();
@@ -123,7 +137,7 @@ impl LogsSource {
             }
         }
         self.forget_streams();
-        self.has_discovered = true;
+        self.is_first_look = false;
         report
     }
 
@@ -229,7 +243,7 @@ impl LogsSource {
         for file in &mut self.open {
             let place = place_of(file.key, &file.path);
             if file.place != place {
-                (file.place, file.idle_discovers) = (place, 0);
+                (file.place, file.quiet) = (place, Quiet::default());
             }
         }
         for (key, parked) in &mut self.parked {
@@ -291,23 +305,21 @@ impl LogsSource {
     }
 
     /// Closes files that are gone and parks those that have long been quiet.
-    fn let_go_of_open(&mut self) {
+    fn let_go_of_open(&mut self, now: Instant) {
         for at in (0..self.open.len()).rev() {
             let file = &mut self.open[at];
-            if !file.is_quiet() {
-                file.idle_discovers = 0;
+            if !file.was_quiet() {
+                file.quiet = Quiet::default();
                 continue;
             }
-            file.idle_discovers += 1;
-            match file.place {
-                Place::Unseen if file.is_deleted() && file.idle_discovers >= DELETED_DISCOVERS => {
-                    self.finish(at);
-                }
-                Place::Unseen if file.idle_discovers >= PARK_DISCOVERS => self.finish(at),
-                Place::Matched(_) | Place::Rotated(..) if file.idle_discovers >= PARK_DISCOVERS => {
-                    self.park(at);
-                }
-                _ => {}
+            let quiet_for = file.quiet.elapsed(now);
+            let is_unseen = file.place == Place::Unseen;
+            let is_due =
+                quiet_for >= PARK_AFTER || (is_unseen && quiet_for >= DELETED_AFTER && file.is_deleted());
+            match is_due && file.is_quiet() {
+                true if is_unseen => self.finish(at),
+                true => self.park(at),
+                false => {}
             }
         }
     }
@@ -332,20 +344,20 @@ impl LogsSource {
             cursor: file.committed_cursor(),
             seen: file.seen(),
             order: Some(file.order),
-            idle_discovers: file.idle_discovers,
+            quiet: file.quiet,
             place: file.place,
         };
         self.parked.insert(file.key, parked);
     }
 
-    fn let_go_of_parked(&mut self, siblings: &HashMap<PathBuf, Siblings>) {
+    fn let_go_of_parked(&mut self, siblings: &HashMap<PathBuf, Siblings>, now: Instant) {
         let mut gone = Vec::new();
         for (key, parked) in &mut self.parked {
-            parked.idle_discovers = parked.idle_discovers.saturating_add(1);
+            let quiet_for = parked.quiet.elapsed(now);
             let is_gone = match parked.place {
                 // A directory that could not be listed may come back.
                 Place::Unseen => siblings_of(&parked.cursor.path, siblings).is_some(),
-                Place::Rotated(..) => parked.idle_discovers >= FORGET_DISCOVERS && parked.seen.is_some(),
+                Place::Rotated(..) => quiet_for >= FORGET_AFTER && parked.seen.is_some(),
                 Place::Matched(_) => false,
             };
             if is_gone {
@@ -406,10 +418,10 @@ impl LogsSource {
         }
         let is_quiet = |at: &usize| {
             let file = &self.open[*at];
-            file.place != Place::Unseen && file.idle_discovers > 0 && file.is_quiet()
+            file.place != Place::Unseen && file.quiet.since.is_some() && file.is_quiet()
         };
         let quiet = (0..self.open.len()).filter(is_quiet);
-        let Some(at) = quiet.max_by_key(|at| self.open[*at].idle_discovers) else { return false };
+        let Some(at) = quiet.min_by_key(|at| self.open[*at].quiet.since) else { return false };
         self.park(at);
         true
     }
@@ -431,9 +443,8 @@ impl LogsSource {
             }
             Candidate::New { at } => {
                 let stream = self.stream(&at);
-                let is_first_run = !self.has_discovered && !self.known_paths.contains(&at);
                 let mut open = OpenFile::new(file, key, at.clone(), Place::Matched(at), stream);
-                if is_first_run && self.options.from == ReadFrom::End {
+                if self.is_first_look && self.options.from == ReadFrom::End {
                     open.skip_to_end(self.options.line_bytes_max)?;
                 }
                 open

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::cursor::{FINGERPRINT_BYTES_MAX, FileCursor, FileKey, Fingerprint};
+use super::discover::Quiet;
 use super::generation::Generation;
 use super::split::next_piece;
-use super::{Line, LineSink, Refusal, StreamIndex};
+use super::{Line, LineSink, Refusal, Room, StreamIndex};
 
 /// The next byte to read, and proof of what is before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub struct OpenFile {
     pub order: u64,
     /// An older file of the stream has to be read to its end first.
     pub waits: bool,
-    pub idle_discovers: u32,
+    pub quiet: Quiet,
     /// Never before `committed`.
     read: Position,
     committed: Position,
@@ -78,13 +79,40 @@ pub struct OpenFile {
     file: File,
 }
 
+/// How much to read in a turn.
+pub struct TurnLimits<'r> {
+    pub line_bytes_max: usize,
+    /// The turn ends with the line that exceeds this.
+    pub turn_bytes: usize,
+    /// Of the whole poll; never exceeded but by its first line.
+    pub left: &'r mut Room,
+    pub is_first: bool,
+}
+
+impl TurnLimits<'_> {
+    /// Takes room for a line, if there is enough.
+    fn take(&mut self, cost: usize) -> bool {
+        let fits = self.left.lines > 0 && cost <= self.left.bytes;
+        if fits || std::mem::take(&mut self.is_first) {
+            self.is_first = false;
+            self.left.lines = self.left.lines.saturating_sub(1);
+            self.left.bytes = self.left.bytes.saturating_sub(cost);
+            self.turn_bytes = self.turn_bytes.saturating_sub(cost);
+            return true;
+        }
+        false
+    }
+}
+
 /// What a turn did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Read up to the budget; there may be more.
-    Read { cost: usize },
+    /// Read what the turn allows; there may be more.
+    Read,
     /// Read all complete lines.
-    End { cost: usize },
+    End,
+    /// The next line does not fit.
+    Full,
     /// The file no longer holds what was read from it. Lines that were read
     /// are not committed yet, so nothing is done about it before they are.
     AwaitsCommit,
@@ -102,7 +130,7 @@ impl OpenFile {
             place,
             order: 0,
             waits: false,
-            idle_discovers: 0,
+            quiet: Quiet::default(),
             read: Position::default(),
             committed: Position::default(),
             // Even a position of 0 is worth storing: with it the file is
@@ -159,25 +187,24 @@ impl OpenFile {
         self.size_max = position.offset;
     }
 
-    /// Appends complete lines to `sink` until `budget` is used up.
+    /// Appends complete lines to `sink`, within `limits`.
     pub fn take_turn(
         &mut self,
-        line_bytes_max: usize,
-        budget: usize,
+        limits: &mut TurnLimits<'_>,
         time_unix_nano: i64,
         buffer: &mut [u8],
         sink: &mut LineSink,
     ) -> io::Result<Turn> {
-        let mut cost = 0;
+        let line_bytes_max = limits.line_bytes_max;
         let seen = Seen::of(&self.file.metadata()?);
         if self.at_end && self.seen == Some(seen) {
-            return Ok(Turn::End { cost });
+            return Ok(Turn::End);
         }
-        if self.seen.is_some_and(|before| before.size != seen.size) {
-            self.idle_discovers = 0;
+        if self.seen.is_some_and(|before| before != seen) {
+            self.quiet = Quiet::default();
         }
         self.at_end = false;
-        while cost < budget {
+        while limits.turn_bytes > 0 {
             let len = read_up_to(&self.file, buffer, self.read.offset)?;
             // After reading, not before: bytes are believed only if the file
             // still was the same one when they had been read.
@@ -186,22 +213,24 @@ impl OpenFile {
             }
             self.size_max = self.size_max.max(seen.size).max(self.read.offset + len as u64);
             let mut rest = &buffer[..len];
-            while cost < budget {
+            while limits.turn_bytes > 0 {
                 let Some(piece) = next_piece(rest, line_bytes_max) else { break };
                 let (consumed, after) = rest.split_at(piece.consumed);
+                if !limits.take(consumed.len() + size_of::<Line>()) {
+                    return Ok(Turn::Full);
+                }
                 sink.push(self.stream, time_unix_nano, &consumed[..piece.line_len], piece.continues);
                 self.read.fingerprint.extend(consumed);
                 self.read.offset += consumed.len() as u64;
-                cost += consumed.len() + size_of::<Line>();
                 rest = after;
             }
             if len < buffer.len() && next_piece(rest, line_bytes_max).is_none() {
                 self.at_end = true;
                 self.seen = Some(seen);
-                return Ok(Turn::End { cost });
+                return Ok(Turn::End);
             }
         }
-        Ok(Turn::Read { cost })
+        Ok(Turn::Read)
     }
 
     fn handle_truncated(&mut self) -> Turn {
@@ -248,10 +277,15 @@ impl OpenFile {
         self.seen = None;
     }
 
-    /// Everything in it was given out and committed, also just now.
+    /// Everything that the last turn saw was given out and committed.
+    pub fn was_quiet(&self) -> bool {
+        self.at_end && !self.has_uncommitted()
+    }
+
+    /// The same, and it is so just now.
     pub fn is_quiet(&self) -> bool {
         let unchanged = || self.file.metadata().is_ok_and(|now| self.seen == Some(Seen::of(&now)));
-        self.at_end && !self.has_uncommitted() && unchanged()
+        self.was_quiet() && unchanged()
     }
 
     pub fn seen(&self) -> Option<Seen> {

@@ -1,7 +1,7 @@
 //! Lines of log files, each exactly once.
 //!
 //! [`LogsSource`] finds files by globs ([`discover`](LogsSource::discover),
-//! every few seconds) and reads complete lines from them
+//! about every second) and reads complete lines from them
 //! ([`poll`](LogsSource::poll), a few times a second). What it read is not
 //! final until the caller stored the lines and their cursors together and said
 //! [`commit`](LogsSource::commit); after [`rollback`](LogsSource::rollback)
@@ -43,7 +43,7 @@ use lm_model::Labels;
 
 pub use cursor::{CursorError, FINGERPRINT_BYTES_MAX, FileCursor, FileKey, Fingerprint};
 use discover::Parked;
-use file::{OpenFile, Turn};
+use file::{OpenFile, Turn, TurnLimits};
 
 /// Bytes read at a time, unless a longest line needs more.
 const READ_BYTES: usize = 64 << 10;
@@ -63,9 +63,10 @@ pub struct LogsOptions {
     pub exclude: Vec<String>,
     /// Default 64 KiB.
     pub line_bytes_max: usize,
-    /// Where to begin with files that exist when the agent first runs. Those
-    /// that come later, and those that follow a known file at its path, are
-    /// read from their beginning.
+    /// Where to begin with files that the first discovery finds when there
+    /// are no cursors at all: the agent never followed a file before. Those
+    /// that come later, also while it is stopped, are read from their
+    /// beginning.
     pub from: ReadFrom,
     /// Files that are followed at the same time. More wait until one of these
     /// is quiet. Default 1,024.
@@ -127,6 +128,18 @@ pub struct Line {
     pub range: Range<usize>,
     /// The line was longer than allowed; the next of the stream is more of it.
     pub continues: bool,
+}
+
+/// What a batch has room for.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Of lines with what they take in memory, and of paths of streams.
+    pub bytes: usize,
+    pub lines: usize,
+    /// Different streams.
+    pub streams: usize,
+    /// What a stream takes beside its path.
+    pub stream_bytes: usize,
 }
 
 /// What was read and not yet committed. Lines are added by each poll; the
@@ -227,7 +240,7 @@ pub struct DiscoverReport {
 #[derive(Debug, Default)]
 pub struct PollOutcome {
     pub line_count: usize,
-    /// The budget is used up and there may be more.
+    /// There is more than there was room for.
     pub has_more: bool,
     /// Files that could not be read this time.
     pub errors: Vec<(PathBuf, io::Error)>,
@@ -239,9 +252,8 @@ pub struct LogsSource {
     exclude: Vec<glob::Pattern>,
     open: Vec<OpenFile>,
     parked: HashMap<FileKey, Parked>,
-    /// Paths that cursors knew at the start: their files continue something.
-    known_paths: HashSet<PathBuf>,
-    has_discovered: bool,
+    /// Nothing was ever followed and nothing was looked for yet.
+    is_first_look: bool,
     next_order: u64,
     streams: HashMap<PathBuf, StreamIndex>,
     labels: BTreeMap<StreamIndex, Labels>,
@@ -285,9 +297,8 @@ impl LogsSource {
         Ok(LogsSource {
             exclude: options.exclude.iter().map(pattern).collect::<Result<_, _>>()?,
             open: Vec::new(),
-            known_paths: cursors.iter().map(|cursor| cursor.path.clone()).collect(),
+            is_first_look: cursors.is_empty(),
             parked: cursors.into_iter().map(|cursor| (cursor.key, Parked::restored(cursor))).collect(),
-            has_discovered: false,
             next_order: 0,
             streams: HashMap::new(),
             labels: BTreeMap::new(),
@@ -305,25 +316,39 @@ impl LogsSource {
     /// Reads complete lines, and adds them to `sink` with the cursors and
     /// events that go with them.
     ///
-    /// Stops when lines took `budget_bytes` of file and memory, exceeding it
-    /// by a line at most. Files have turns; each poll begins with another.
-    /// A poll with nothing new costs one `fstat` a file.
-    pub fn poll(&mut self, budget_bytes: usize, now_unix_nano: i64, sink: &mut LineSink) -> PollOutcome {
+    /// Stops before the first line that does not fit `room`, which is for the
+    /// lines of this poll; only the first one may exceed it. Files have turns;
+    /// each poll begins with another. A poll with nothing new costs one
+    /// `fstat` a file.
+    pub fn poll(&mut self, room: &Room, now_unix_nano: i64, sink: &mut LineSink) -> PollOutcome {
         let mut outcome = PollOutcome::default();
         let line_count_before = sink.lines.len();
-        let mut left = budget_bytes;
+        let mut left = room.clone();
+        let mut streams = HashSet::new();
         let mut is_done = vec![false; self.open.len()];
         let mut progress = true;
-        while progress && left > 0 {
+        while progress && !outcome.has_more {
             progress = false;
             for turn in 0..self.open.len() {
                 let at = (self.first_turn + turn) % self.open.len();
-                if left == 0 || is_done[at] || self.must_wait(at) {
+                if outcome.has_more || is_done[at] || self.must_wait(at) {
                     continue;
                 }
-                let (cost, done) = self.take_turn(at, left, now_unix_nano, sink, &mut outcome);
-                left = left.saturating_sub(cost);
-                is_done[at] = done;
+                let stream = self.open[at].stream;
+                let mut turn_left = left.clone();
+                if !streams.contains(&stream) {
+                    let name_bytes = self.open[at].path.as_os_str().len();
+                    turn_left.bytes = left.bytes.saturating_sub(room.stream_bytes + name_bytes);
+                    // Exhausted unless this is the first stream.
+                    turn_left.lines = if left.streams == 0 { 0 } else { left.lines };
+                }
+                let given = sink.lines.len();
+                let is_first = given == line_count_before;
+                is_done[at] = self.take_turn(at, &mut turn_left, is_first, now_unix_nano, sink, &mut outcome);
+                if sink.lines.len() > given {
+                    left.streams -= usize::from(streams.insert(stream)).min(left.streams);
+                    (left.bytes, left.lines) = (turn_left.bytes, turn_left.lines);
+                }
                 progress = true;
             }
         }
@@ -335,7 +360,6 @@ impl LogsSource {
         sink.forgotten.clone_from(&self.forgotten);
         (self.events_given, self.forgotten_given) = (self.events.len(), self.forgotten.len());
         outcome.line_count = sink.lines.len() - line_count_before;
-        outcome.has_more = left == 0;
         outcome
     }
 
@@ -369,33 +393,43 @@ impl LogsSource {
         self.open.len()
     }
 
-    /// Returns what the turn cost and whether the file is done for this poll.
+    /// Takes what was read from `left`, and returns whether the file is done
+    /// for this poll.
     fn take_turn(
         &mut self,
         at: usize,
-        left: usize,
+        left: &mut Room,
+        is_first: bool,
         now_unix_nano: i64,
         sink: &mut LineSink,
         outcome: &mut PollOutcome,
-    ) -> (usize, bool) {
+    ) -> bool {
         let file = &mut self.open[at];
-        let budget = left.min(self.options.file_budget_bytes);
         if self.events.len() >= EVENTS_MAX {
-            return (0, true);
+            return true;
         }
-        match file.take_turn(self.options.line_bytes_max, budget, now_unix_nano, &mut self.buffer, sink) {
-            Ok(Turn::Read { cost }) => (cost, false),
-            Ok(Turn::End { cost }) => (cost, true),
-            Ok(Turn::AwaitsCommit) => (0, true),
+        let mut limits = TurnLimits {
+            line_bytes_max: self.options.line_bytes_max,
+            turn_bytes: self.options.file_budget_bytes,
+            left,
+            is_first,
+        };
+        match file.take_turn(&mut limits, now_unix_nano, &mut self.buffer, sink) {
+            Ok(Turn::Read) => false,
+            Ok(Turn::End | Turn::AwaitsCommit) => true,
+            Ok(Turn::Full) => {
+                outcome.has_more = true;
+                true
+            }
             Ok(Turn::Truncated { bytes_unread }) => {
                 let (path, bytes_unread) = (file.path.clone(), Some(bytes_unread));
                 self.events.push(LogEvent::Truncated { path, bytes_unread });
-                (0, false)
+                false
             }
             Err(error) => {
                 outcome.errors.push((file.path.clone(), error));
                 file.give_up_turn();
-                (0, true)
+                true
             }
         }
     }
