@@ -17,11 +17,54 @@ use crate::admission::Connection;
 /// then is not progress.
 const PROGRESS_BYTES_MIN: usize = 16 << 10;
 
+/// After the last answer, what still comes is read and thrown away until the
+/// client is quiet for this long: closing on unread bytes resets the
+/// connection, and the client never sees why its body was refused.
+const LINGER_QUIET: Duration = Duration::from_millis(100);
+/// The longest and the most that is thrown away.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 16 << 20;
+
 pub(crate) struct Watched {
     tcp: TcpStream,
     connection: Arc<Connection>,
     stall: Duration,
     blocked: Option<Blocked>,
+    linger: Option<Linger>,
+}
+
+/// Since our half was closed.
+struct Linger {
+    quiet: Pin<Box<Sleep>>,
+    end: tokio::time::Instant,
+    bytes: usize,
+}
+
+impl Linger {
+    fn new() -> Self {
+        let now = tokio::time::Instant::now();
+        Linger { quiet: Box::pin(tokio::time::sleep(LINGER_QUIET)), end: now + LINGER_MAX, bytes: 0 }
+    }
+
+    /// Ready when the connection may be closed.
+    fn poll(&mut self, tcp: &mut TcpStream, ctx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut *tcp).poll_read(ctx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.bytes += buffer.filled().len();
+                    let next = tokio::time::Instant::now() + LINGER_QUIET;
+                    if self.bytes > LINGER_BYTES_MAX || next > self.end {
+                        return Poll::Ready(());
+                    }
+                    self.quiet.as_mut().reset(next);
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.quiet.as_mut().poll(ctx),
+            }
+        }
+    }
 }
 
 /// Since the first write that found no room.
@@ -32,7 +75,7 @@ struct Blocked {
 
 impl Watched {
     pub fn new(tcp: TcpStream, connection: Arc<Connection>, stall: Duration) -> Self {
-        Watched { tcp, connection, stall, blocked: None }
+        Watched { tcp, connection, stall, blocked: None, linger: None }
     }
 
     fn on_blocked(&mut self, ctx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -104,6 +147,10 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(ctx)
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            std::task::ready!(Pin::new(&mut this.tcp).poll_shutdown(ctx))?;
+        }
+        this.linger.get_or_insert_with(Linger::new).poll(&mut this.tcp, ctx).map(Ok)
     }
 }
