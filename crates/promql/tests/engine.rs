@@ -75,8 +75,8 @@ fn errors_have_a_kind() {
     assert_eq!(kind(range(&engine, "x_total[5m]", 10, 10)), Some(ErrorKind::BadData));
     assert_eq!(kind(range(&engine, "1", 10, 0)), Some(ErrorKind::BadData));
     assert_eq!(kind(range(&engine, "1", -10, 10)), Some(ErrorKind::BadData));
-    assert_eq!(kind(range(&engine, "1", 10_999, 1)), None);
-    assert_eq!(kind(range(&engine, "1", 11_000, 1)), Some(ErrorKind::BadData));
+    assert_eq!(kind(range(&engine, "1", 11_000, 1)), None);
+    assert_eq!(kind(range(&engine, "1", 11_001, 1)), Some(ErrorKind::BadData));
 }
 
 #[test]
