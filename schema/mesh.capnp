@@ -4,6 +4,7 @@
 
 using Batch = import "batch.capnp";
 using Query = import "query.capnp";
+using Operator = import "operator.capnp";
 
 interface Gate {
   # Bootstrap of the control stream. It can do one thing.
@@ -57,7 +58,7 @@ struct Grant {
   union {
     agent @7 :AgentSession;
     gateway @8 :GatewaySession;
-    operator @9 :Operator;
+    operator @9 :Operator.Operator;
     none @10 :Void;
     # Room: relay.
   }
@@ -132,6 +133,9 @@ struct DefineOutcome {
 interface GatewaySession {
   heartbeat @0 (unixMs :Int64) -> (collectorUnixMs :Int64);
   queryTicket @1 () -> (ticket :Data);
+  revocations @2 (afterGeneration :UInt64, waitMs :UInt32) -> (generation :UInt64);
+  # Long poll. The generation grows whenever a credential of a user may have
+  # lost its worth; every exchange that was remembered before it is void.
 }
 
 interface UserGate {
@@ -148,36 +152,15 @@ struct Authenticated {
 }
 
 struct User {
+  # What a credential is worth. A capability that is absent was not granted.
   name @0 :Text;
   reader @1 :Query.Reader;
   cacheMs @2 :UInt32;              # how long the exchange may be remembered
+  operator @3 :Operator.Operator;
+  writer @4 :Writer;
 }
 
-interface Operator {
-  sessions @0 () -> (sessions :List(SessionFacts));
-}
-
-struct SessionFacts {
-  id @0 :UInt64;
-  identity @1 :Text;
-  product @2 :Text;
-  version @3 :Text;
-  role @4 :Text;
-  remote @5 :Text;                 # address and port, the path in use
-  transport @6 :Text;
-  connectedUnixMs @7 :Int64;
-  lastHeartbeatUnixMs @8 :Int64;   # 0: none yet
-  clockSkewMs @9 :Int64;           # peer minus collector, at the last heartbeat
-  queuePendingBytes @10 :UInt64;
-  queuePendingBatches @11 :UInt64;
-  queueCapacityBytes @12 :UInt64;
-  droppedItems @13 :UInt64;
-  bytesReceived @14 :UInt64;       # UDP payload
-  bytesSent @15 :UInt64;
-  rttMicros @16 :UInt64;
-  lostPackets @17 :UInt64;
-  calls @18 :UInt64;
-  batches @19 :UInt64;
-  items @20 :UInt64;
-  hostname @21 :Text;
+interface Writer {
+  # Puts records into the system for an application that speaks HTTP. It
+  # cannot read. Room: write.
 }

@@ -9,6 +9,7 @@
 
 pub mod batch;
 mod error;
+pub mod interfaces;
 pub mod labels;
 mod limits;
 
@@ -20,13 +21,15 @@ pub use limits::DecodeLimits;
 pub mod generated {
     //! Made by capnpc from `schema/*.capnp`. Do not edit.
     pub mod batch_capnp;
+    pub mod interfaces;
     pub mod mesh_capnp;
+    pub mod operator_capnp;
     pub mod query_capnp;
     pub mod queue_capnp;
     pub mod spool_capnp;
 }
 
-pub use generated::{batch_capnp, mesh_capnp, query_capnp, queue_capnp, spool_capnp};
+pub use generated::{batch_capnp, mesh_capnp, operator_capnp, query_capnp, queue_capnp, spool_capnp};
 
 use capnp::message::ReaderOptions;
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lm_mesh::Session;
-use lm_schema::mesh_capnp::{operator, session_facts};
+use lm_schema::operator_capnp::{operator, session_facts};
 
 use super::CollectorHost;
+
+/// Entries of one answer: a page stays well below a message's limit.
+const PAGE_MAX: usize = 512;
 
 pub struct OperatorServer {
     pub host: Arc<CollectorHost>,
@@ -16,10 +19,18 @@ pub struct OperatorServer {
 impl operator::Server for OperatorServer {
     async fn sessions(
         self: Rc<Self>,
-        _: operator::SessionsParams,
+        params: operator::SessionsParams,
         mut results: operator::SessionsResults,
     ) -> Result<(), capnp::Error> {
-        let sessions = self.host.registry.get().map(lm_mesh::Registry::sessions).unwrap_or_default();
+        let (after, limit) = {
+            let params = params.get()?;
+            (params.get_after_id(), params.get_limit())
+        };
+        let limit = if limit == 0 { PAGE_MAX } else { (limit as usize).min(PAGE_MAX) };
+        let mut sessions = self.host.registry.get().map(lm_mesh::Registry::sessions).unwrap_or_default();
+        sessions.retain(|session| session.id > after);
+        results.get().set_has_more(sessions.len() > limit);
+        sessions.truncate(limit);
         let mut list = results.get().init_sessions(sessions.len() as u32);
         for (index, session) in sessions.iter().enumerate() {
             write(session, list.reborrow().get(index as u32));

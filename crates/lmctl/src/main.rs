@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lm_mesh::{DialError, Dialer, DialerConfig, Granted, PeerDescription};
-use lm_schema::mesh_capnp::operator;
+use lm_schema::operator_capnp::operator;
 
 /// sysexits: what scripts tell apart.
 const EXIT_SOFTWARE: u8 = 1;

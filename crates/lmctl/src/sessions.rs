@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lm_schema::mesh_capnp::{operator, session_facts};
+use lm_schema::operator_capnp::{operator, session_facts};
 use serde_json::json;
 
 use crate::output::{age, size, table as aligned};
@@ -35,9 +35,23 @@ pub struct Session {
 
 /// Asks for the sessions, without our own.
 pub async fn fetch(operator: &operator::Client, own: u64) -> Result<Vec<Session>, capnp::Error> {
-    let response = operator.sessions_request().send().promise.await?;
-    let list = response.get()?.get_sessions()?;
-    list.iter().filter(|session| session.get_id() != own).map(read).collect()
+    let mut found = Vec::new();
+    let mut after = 0;
+    loop {
+        let mut request = operator.sessions_request();
+        request.get().set_after_id(after);
+        let response = request.send().promise.await?;
+        let page = response.get()?;
+        for session in page.get_sessions()? {
+            after = session.get_id();
+            if after != own {
+                found.push(read(session)?);
+            }
+        }
+        if !page.get_has_more() {
+            return Ok(found);
+        }
+    }
 }
 
 fn read(from: session_facts::Reader<'_>) -> Result<Session, capnp::Error> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use lm_model::{Incarnation, Resume, Stream};
-use lm_schema::mesh_capnp::{agent_session, attach, attached, gate, gateway_session, grant, operator};
+use lm_schema::mesh_capnp::{agent_session, attach, attached, gate, gateway_session, grant};
+use lm_schema::operator_capnp::operator;
 use lm_schema::{BATCH_VERSION, batch};
 
 use crate::rpc::{StreamLimits, system};

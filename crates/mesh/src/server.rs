@@ -92,7 +92,7 @@ pub struct Admission {
 pub enum Capability {
     Agent(mesh_capnp::agent_session::Client),
     Gateway(mesh_capnp::gateway_session::Client),
-    Operator(mesh_capnp::operator::Client),
+    Operator(lm_schema::operator_capnp::operator::Client),
 }
 
 /// Why a login was refused: a stable code and what to do.
