@@ -20,12 +20,12 @@ mod spool;
 mod store;
 mod tail;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lm_journal::RealFs;
 use lm_logs::RecentOptions;
-use lm_mesh::{Credentials, Principal, Role, Server, ServerConfig};
+use lm_mesh::{Credentials, Principal, Registry, Role, Server, ServerConfig};
 use lm_model::Timestamp;
 use lm_promql::Engine;
 use lm_tsdb::HeadOptions;
@@ -120,6 +120,7 @@ pub fn run(
         engine,
         timeout: settings.query.timeout,
     });
+    let registry = Registry::default();
     let host = Arc::new(CollectorHost {
         cluster_id: identity.cluster_id.to_vec(),
         credentials: credentials.clone(),
@@ -128,7 +129,7 @@ pub fn run(
         limits: settings.ingest.limits(),
         batch_bytes_max: settings.ingest.max_batch_bytes as u32,
         calls_in_flight_max: settings.ingest.max_calls_in_flight as u16,
-        registry: OnceLock::new(),
+        registry: registry.clone(),
     });
     let server = Server::start(
         ServerConfig {
@@ -139,10 +140,9 @@ pub fn run(
             workers: settings.ingest.workers as usize,
         },
         credentials,
+        registry,
         host.clone(),
     )?;
-    // Nobody else sets it.
-    let _ = host.registry.set(server.registry());
     health.set_ready(true);
     tracing::info!(addr = %server.local_addr(), "listening for sessions (QUIC)");
 

@@ -144,7 +144,7 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
                 *link.borrow_mut() = Ok(session);
                 check.pass();
                 let ended = tokio::select! {
-                    reason = connected.closed() => Some(reason),
+                    closing = connected.closed() => Some(closing.reason),
                     reason = heartbeats(&gateway) => Some(reason),
                     _ = &mut *stop => None,
                 };

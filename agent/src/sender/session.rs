@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lm_journal::Position;
-use lm_mesh::{Connected, Granted};
+use lm_mesh::{CloseCode, Closing, Connected, Granted};
 use lm_model::{LossReason, Stream};
 use lm_schema::batch::BatchHeader;
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
@@ -80,13 +80,28 @@ pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, Que
             tokio::select! {
                 ended = session.deliver() => ended?,
                 error = heartbeats => ended_by(&error),
-                reason = connected.closed() => Ended::Lost(format!("session ended: {reason}")),
+                closing = connected.closed() => closed_by(&closing),
             }
         }
         Err(error) => ended_by(&error),
     };
+    // Calls on a connection that was closed say only that it is gone.
+    let ended = match (ended, connected.closing()) {
+        (Ended::Lost(_), Some(closing)) => closed_by(&closing),
+        (ended, _) => ended,
+    };
     connected.close().await;
     Ok(ended)
+}
+
+/// What the collector's farewell means for the next session.
+fn closed_by(closing: &Closing) -> Ended {
+    match closing.code {
+        Some(CloseCode::Revoked | CloseCode::Denied) => {
+            Ended::Refused(format!("the collector ended the session: {closing}"))
+        }
+        _ => Ended::Lost(format!("session ended: {closing}")),
+    }
 }
 
 struct Session<'s> {

@@ -71,7 +71,8 @@ impl Shared {
             reset_key: [7; 64],
             workers: 1,
         };
-        Server::start(config, credentials, Arc::new(TestHost(self.clone()))).unwrap()
+        Server::start(config, credentials, lm_mesh::Registry::default(), Arc::new(TestHost(self.clone())))
+            .unwrap()
     }
 }
 

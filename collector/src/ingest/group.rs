@@ -126,6 +126,9 @@ impl<F: Fs> Core<F> {
     fn push(&mut self, push: Push, then: &mut Then) -> Receipt {
         let (stream, incarnation) = (push.id.stream, push.id.incarnation);
         let durable_end = self.watermarks.durable_end(&push.agent, stream, incarnation);
+        if push.grant.as_ref().is_some_and(|grant| grant.check().is_err()) {
+            return ReceiptOutcome::Revoked.at(durable_end);
+        }
         let now = (self.options.wall_clock)();
         let is_checked = self.options.mutant != Some(Mutant::NoDedupe);
         match self.watermarks.check(&push.agent, stream, incarnation, push.id.sequence, push.sequence_end) {
@@ -134,7 +137,7 @@ impl<F: Fs> Core<F> {
             Verdict::Fenced => return self.quarantine(now, &push, then),
             _ => {}
         }
-        let Push { agent, instance, id, sequence_end, item_count, header, body, body_bytes } = push;
+        let Push { agent, instance, id, sequence_end, item_count, header, body, body_bytes, .. } = push;
         let header = match header {
             Ok(header) => header,
             Err(Unreadable::Version { newest }) => {

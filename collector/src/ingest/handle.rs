@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lm_mesh::Grant;
 use lm_model::{BatchId, Incarnation, Labels, Resume, Stream};
 use lm_schema::batch::BatchHeader;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -27,6 +28,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 /// A batch as it arrived.
 pub struct Push {
+    /// Must still stand right before the append; `None` when nobody can take
+    /// it back.
+    pub grant: Option<Grant>,
     pub agent: Arc<str>,
     pub instance: Arc<str>,
     pub id: BatchId,
@@ -78,6 +82,8 @@ pub enum ReceiptOutcome {
     RetryAfter(Duration),
     Gap(u64),
     Quarantined,
+    /// The sender's grant ended before the append: nothing was stored.
+    Revoked,
 }
 
 impl ReceiptOutcome {

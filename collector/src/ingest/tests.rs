@@ -66,6 +66,7 @@ fn push(stream: Stream, ordinal: u64, sequence: u64, end: u64, known: u32, body:
     let mut header = BatchHeader::new(id, 0, 0, known, &body);
     header.sequence_end = end;
     Push {
+        grant: None,
         agent: Arc::from("a"),
         instance: Arc::from("host"),
         id,
@@ -145,6 +146,7 @@ fn an_unknown_dictionary_is_asked_for_and_survives() {
     push.body = body.bytes;
     push.item_count = 1;
     let again = || Push {
+        grant: None,
         header: push.header.clone(),
         body: push.body.clone(),
         agent: push.agent.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lm_logs::Direction;
+use lm_mesh::{Grant, Terms};
 use lm_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
 use lm_promql::{Answer, Engine, ErrorKind, Interrupt, Value};
 use lm_schema::batch::{wire_stream, write_incarnation};
@@ -38,6 +39,7 @@ const SELECTORS_MAX: u32 = 64;
 /// A reader of everything.
 pub struct ReaderServer {
     pub context: Arc<QueryContext>,
+    pub grant: Grant,
 }
 
 /// A failure that the caller shows its user.
@@ -148,7 +150,7 @@ impl QueryContext {
     }
 }
 
-fn write_answer(result: Result<Answer, Failed>, mut to: answer::Builder<'_>) {
+fn write_answer(grant: &Grant, result: Result<Answer, Failed>, mut to: answer::Builder<'_>) {
     let answer = match result {
         Ok(answer) => answer,
         Err(failed) => return write_failure(&failed, to.init_failed()),
@@ -175,7 +177,7 @@ fn write_answer(result: Result<Answer, Failed>, mut to: answer::Builder<'_>) {
         }
     };
     opened.set_type(kind);
-    opened.set_cursor(capnp_rpc::new_client(CursorServer::new(rows)));
+    opened.set_cursor(grant.derive(Terms::default(), |_| CursorServer::new(rows)));
 }
 
 fn write_texts(from: &[String], mut to: capnp::text_list::Builder<'_>) {
@@ -272,7 +274,7 @@ impl reader::Server for ReaderServer {
                 Ok(options.engine.instant(&expr, store, at, interrupt)?)
             })
             .await;
-        write_answer(result, results.get().init_answer());
+        write_answer(&self.grant, result, results.get().init_answer());
         Ok(())
     }
 
@@ -304,7 +306,7 @@ impl reader::Server for ReaderServer {
                 Ok(options.engine.range(&expr, store, start, end, step, interrupt)?)
             })
             .await;
-        write_answer(result, results.get().init_answer());
+        write_answer(&self.grant, result, results.get().init_answer());
         Ok(())
     }
 
@@ -331,7 +333,7 @@ impl reader::Server for ReaderServer {
                 }
                 let series = found.into_iter().map(|labels| (labels, Vec::new())).collect();
                 let cursor = CursorServer::new(Rows { series, ..Rows::default() });
-                opened.set_cursor(capnp_rpc::new_client(cursor));
+                opened.set_cursor(self.grant.derive(Terms::default(), |_| cursor));
             }
             Err(failed) => write_failure(&failed, to.init_failed()),
         }
@@ -433,7 +435,8 @@ impl reader::Server for ReaderServer {
         };
         let filter = filter.map_err(|message| capnp::Error::failed(format!("invalid: {message}")))?;
         let server = TailServer::new(self.context.clone(), filter, epoch, position);
-        results.get().set_tail(capnp_rpc::new_client::<tail::Client, _>(server));
+        let tail: tail::Client = self.grant.derive(Terms::default(), |_| server);
+        results.get().set_tail(tail);
         Ok(())
     }
 

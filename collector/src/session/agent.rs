@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lm_mesh::{AgentReport, Attachment, Peer};
+use lm_mesh::{AgentReport, Attachment, Grant, Peer, Terms};
 use lm_model::BatchId;
 use lm_schema::batch::{BatchHeader, read_dictionary, read_incarnation, read_stream};
 use lm_schema::mesh_capnp::{agent_session, batch_sink, define_outcome, receipt};
@@ -20,13 +20,14 @@ use crate::unix_now;
 pub struct AgentServer {
     host: Arc<CollectorHost>,
     peer: Rc<Peer>,
+    grant: Grant,
     agent: Arc<str>,
 }
 
 impl AgentServer {
-    pub fn new(host: Arc<CollectorHost>, peer: Rc<Peer>) -> Self {
+    pub fn new(host: Arc<CollectorHost>, peer: Rc<Peer>, grant: Grant) -> Self {
         let agent = Arc::from(&peer.session.principal.name[..]);
-        AgentServer { host, peer, agent }
+        AgentServer { host, peer, grant, agent }
     }
 }
 
@@ -55,13 +56,16 @@ impl agent_session::Server for AgentServer {
         _: agent_session::BulkTicketParams,
         mut results: agent_session::BulkTicketResults,
     ) -> Result<(), capnp::Error> {
-        let sink = SinkServer {
+        // A push checks the grant itself, right before its append.
+        let terms = Terms { finishes_calls: true, ..Terms::scope(format!("agent={}", self.agent)) };
+        let sink = self.grant.derive(terms, |grant| SinkServer {
             host: self.host.clone(),
             peer: self.peer.clone(),
+            grant,
             agent: self.agent.clone(),
             in_flight: Cell::new(0),
-        };
-        let ticket = self.peer.tickets.issue(Attachment::Sink(capnp_rpc::new_client(sink)))?;
+        });
+        let ticket = self.peer.tickets.issue(Attachment::Sink(sink))?;
         results.get().set_ticket(&ticket);
         Ok(())
     }
@@ -71,6 +75,7 @@ impl agent_session::Server for AgentServer {
 struct SinkServer {
     host: Arc<CollectorHost>,
     peer: Rc<Peer>,
+    grant: Grant,
     agent: Arc<str>,
     /// Pushes between their arrival and their answer.
     in_flight: Cell<u16>,
@@ -114,6 +119,7 @@ impl SinkServer {
             };
         let sequence = from.get_sequence();
         Ok(Push {
+            grant: Some(self.grant.clone()),
             agent: self.agent.clone(),
             instance: self.agent.clone(),
             id: BatchId {
@@ -149,6 +155,9 @@ impl batch_sink::Server for SinkServer {
         drop(params);
         let items = u64::from(push.item_count);
         let receipt = self.host.ingest.push(push).await;
+        if receipt.outcome == ReceiptOutcome::Revoked {
+            return self.grant.check();
+        }
         if receipt.outcome == ReceiptOutcome::Durable {
             self.peer.session.batches.fetch_add(1, Ordering::Relaxed);
             self.peer.session.items.fetch_add(items, Ordering::Relaxed);
@@ -194,6 +203,7 @@ fn write_receipt(from: &Receipt, credit: u16, mut to: receipt::Builder<'_>) {
         ReceiptOutcome::RetryAfter(wait) => to.set_retry_after_ms(wait.as_millis() as u32),
         ReceiptOutcome::Gap(expected) => to.set_gap(*expected),
         ReceiptOutcome::Quarantined => to.set_quarantined(()),
+        ReceiptOutcome::Revoked => unreachable!("push() answers with the grant's own error"),
     }
 }
 

@@ -3,11 +3,15 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lm_mesh::{AgentReport, Attachment, Peer, Role};
+use lm_mesh::{AgentReport, Attachment, Grant, Peer, Principal, Role, Terms};
 use lm_schema::mesh_capnp::{credential, gateway_session, user_gate};
+use lm_schema::operator_capnp::operator;
+use lm_schema::query_capnp::reader;
 
 use super::CollectorHost;
+use super::operator::OperatorServer;
 use crate::query::ReaderServer;
 use crate::unix_now;
 
@@ -17,6 +21,7 @@ const CACHE_MS: u32 = 5 * 60 * 1000;
 pub struct GatewayServer {
     pub host: Arc<CollectorHost>,
     pub peer: Rc<Peer>,
+    pub grant: Grant,
 }
 
 impl gateway_session::Server for GatewayServer {
@@ -37,8 +42,9 @@ impl gateway_session::Server for GatewayServer {
         _: gateway_session::QueryTicketParams,
         mut results: gateway_session::QueryTicketResults,
     ) -> Result<(), capnp::Error> {
-        let users = UserGateServer { host: self.host.clone() };
-        let ticket = self.peer.tickets.issue(Attachment::Users(capnp_rpc::new_client(users)))?;
+        let terms = Terms::scope("exchange of users' credentials");
+        let users = self.grant.derive(terms, |grant| UserGateServer { host: self.host.clone(), grant });
+        let ticket = self.peer.tickets.issue(Attachment::Users(users))?;
         results.get().set_ticket(&ticket);
         Ok(())
     }
@@ -46,6 +52,28 @@ impl gateway_session::Server for GatewayServer {
 
 struct UserGateServer {
     host: Arc<CollectorHost>,
+    grant: Grant,
+}
+
+impl UserGateServer {
+    /// A reader in the name of a user, for as long as two exchanges last.
+    fn reader(&self, user: &Principal) -> reader::Client {
+        let terms = Terms {
+            holder: Some(Arc::from(&user.name[..])),
+            lifetime: Some(2 * Duration::from_millis(CACHE_MS.into())),
+            ..Terms::scope("everything")
+        };
+        self.grant.derive(terms, |grant| ReaderServer { context: self.host.queries.clone(), grant })
+    }
+
+    fn operator(&self, user: &Principal) -> operator::Client {
+        let terms = Terms {
+            holder: Some(Arc::from(&user.name[..])),
+            lifetime: Some(2 * Duration::from_millis(CACHE_MS.into())),
+            ..Terms::scope("the whole mesh")
+        };
+        self.grant.derive(terms, |grant| OperatorServer { host: self.host.clone(), grant })
+    }
 }
 
 impl user_gate::Server for UserGateServer {
@@ -64,7 +92,10 @@ impl user_gate::Server for UserGateServer {
                 let mut user = result.init_user();
                 user.set_name(&principal.name[..]);
                 user.set_cache_ms(CACHE_MS);
-                user.set_reader(capnp_rpc::new_client(ReaderServer { context: self.host.queries.clone() }));
+                user.set_reader(self.reader(principal));
+                if principal.role == Role::Operator {
+                    user.set_operator(self.operator(principal));
+                }
             }
             Some(principal) => {
                 let why = format!("denied: a {} token may not read", principal.role.name());

@@ -1,11 +1,11 @@
 //! Decides what a login is worth.
 
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use lm_mesh::{Admission, Capability, Credentials, Host, Peer, Refusal, Registry, Role};
+use lm_mesh::{Admission, Capability, Credentials, Host, Peer, Refusal, Registry, Role, Terms};
 use lm_schema::DecodeLimits;
 
 use super::agent::AgentServer;
@@ -23,8 +23,7 @@ pub struct CollectorHost {
     pub limits: DecodeLimits,
     pub batch_bytes_max: u32,
     pub calls_in_flight_max: u16,
-    /// Set once the mesh listens.
-    pub registry: OnceLock<Registry>,
+    pub registry: Registry,
 }
 
 impl Host for CollectorHost {
@@ -35,15 +34,26 @@ impl Host for CollectorHost {
                 Role::Agent => {
                     self.check_cluster(&peer)?;
                     let agent: Arc<str> = Arc::from(&peer.session.principal.name[..]);
-                    resume =
-                        self.ingest.resume(agent, peer.incarnations.clone()).await.ok_or_else(overloaded)?;
-                    Capability::Agent(capnp_rpc::new_client(AgentServer::new(self.clone(), peer)))
+                    resume = self
+                        .ingest
+                        .resume(agent.clone(), peer.incarnations.clone())
+                        .await
+                        .ok_or_else(overloaded)?;
+                    let terms = Terms::scope(format!("agent={agent}"));
+                    Capability::Agent(
+                        peer.grant()
+                            .derive(terms, |grant| AgentServer::new(self.clone(), peer.clone(), grant)),
+                    )
                 }
                 Role::Gateway => {
-                    Capability::Gateway(capnp_rpc::new_client(GatewayServer { host: self.clone(), peer }))
+                    let make = |grant| GatewayServer { host: self.clone(), peer: peer.clone(), grant };
+                    Capability::Gateway(
+                        peer.grant().derive(Terms::scope("exchange of users' credentials"), make),
+                    )
                 }
                 Role::Operator => {
-                    Capability::Operator(capnp_rpc::new_client(OperatorServer { host: self.clone() }))
+                    let make = |grant| OperatorServer { host: self.clone(), grant };
+                    Capability::Operator(peer.grant().derive(Terms::scope("the whole mesh"), make))
                 }
                 role @ (Role::Reader | Role::Writer) => {
                     return Err(Refusal {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use lm_mesh::Session;
+use lm_mesh::{Grant, Session};
 use lm_schema::operator_capnp::{operator, session_facts};
 
 use super::CollectorHost;
@@ -14,6 +14,7 @@ const PAGE_MAX: usize = 512;
 
 pub struct OperatorServer {
     pub host: Arc<CollectorHost>,
+    pub grant: Grant,
 }
 
 impl operator::Server for OperatorServer {
@@ -27,7 +28,7 @@ impl operator::Server for OperatorServer {
             (params.get_after_id(), params.get_limit())
         };
         let limit = if limit == 0 { PAGE_MAX } else { (limit as usize).min(PAGE_MAX) };
-        let mut sessions = self.host.registry.get().map(lm_mesh::Registry::sessions).unwrap_or_default();
+        let mut sessions = self.host.registry.sessions();
         sessions.retain(|session| session.id > after);
         results.get().set_has_more(sessions.len() > limit);
         sessions.truncate(limit);
@@ -40,15 +41,15 @@ impl operator::Server for OperatorServer {
 }
 
 fn write(session: &Session, mut to: session_facts::Builder<'_>) {
-    let (report, stats) = (session.report(), session.stats());
+    let (report, path) = (session.report(), session.path());
     to.set_id(session.id);
     to.set_identity(&session.principal.name[..]);
     to.set_role(session.principal.role.name());
     to.set_product(&session.peer.product[..]);
     to.set_version(&session.peer.version[..]);
     to.set_hostname(&session.peer.hostname[..]);
-    to.set_remote(&session.remote().to_string()[..]);
-    to.set_transport("quic");
+    to.set_remote(&path.remote.to_string()[..]);
+    to.set_transport(path.transport);
     to.set_connected_unix_ms(session.connected_unix_ms);
     to.set_last_heartbeat_unix_ms(session.last_heartbeat_unix_ms());
     to.set_clock_skew_ms(session.clock_skew_ms());
@@ -56,11 +57,11 @@ fn write(session: &Session, mut to: session_facts::Builder<'_>) {
     to.set_queue_pending_batches(report.queue_pending_batches);
     to.set_queue_capacity_bytes(report.queue_capacity_bytes);
     to.set_dropped_items(report.dropped_items);
-    to.set_bytes_received(stats.udp_rx.bytes);
-    to.set_bytes_sent(stats.udp_tx.bytes);
-    to.set_rtt_micros(stats.path.rtt.as_micros() as u64);
-    to.set_lost_packets(stats.path.lost_packets);
-    to.set_calls(session.calls.load(Ordering::Relaxed));
+    to.set_bytes_received(path.bytes_received);
+    to.set_bytes_sent(path.bytes_sent);
+    to.set_rtt_micros(path.rtt.as_micros() as u64);
+    to.set_lost_packets(path.lost_packets);
+    to.set_calls(session.activity().calls());
     to.set_batches(session.batches.load(Ordering::Relaxed));
     to.set_items(session.items.load(Ordering::Relaxed));
 }

@@ -16,7 +16,7 @@ use lm_schema::{BATCH_VERSION, batch};
 use crate::rpc::{StreamLimits, system};
 use crate::secret::{SecretError, read_secret};
 use crate::tickets::Attachment;
-use crate::{CloseCode, PeerDescription, TlsError, tls, transport};
+use crate::{CloseCode, Closing, PeerDescription, TlsError, tls, transport};
 
 /// Name resolution, handshake and login together.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -215,8 +215,17 @@ impl Connected {
     }
 
     /// Waits until the connection is gone and says why.
-    pub async fn closed(&self) -> String {
-        self.connection.closed().await.to_string()
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn closed(&self) -> Closing {
+        Closing::of(&self.connection.closed().await)
+    }
+
+    /// Why the connection is gone, if it is.
+    pub fn closing(&self) -> Option<Closing> {
+        self.connection.close_reason().map(|reason| Closing::of(&reason))
     }
 
     /// Round-trip time, packets and bytes.

@@ -21,10 +21,61 @@ pub enum CloseCode {
     ControlLost = 5,
     /// A newer session of the same agent took over.
     Superseded = 6,
+    /// An operator ended the session; the reason says why. A login may be
+    /// granted again.
+    Revoked = 7,
+    /// A call failed inside the server; other sessions go on.
+    Internal = 8,
 }
 
 impl CloseCode {
+    const ALL: [CloseCode; 9] = [
+        CloseCode::Done,
+        CloseCode::Drain,
+        CloseCode::LoginTimeout,
+        CloseCode::Denied,
+        CloseCode::Limit,
+        CloseCode::ControlLost,
+        CloseCode::Superseded,
+        CloseCode::Revoked,
+        CloseCode::Internal,
+    ];
+
+    fn of(number: VarInt) -> Option<CloseCode> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
+
     pub(crate) fn number(self) -> VarInt {
         VarInt::from_u32(self as u32)
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// What the peer meant by it; `None` when it did not say, or its word is
+    /// of a newer version.
+    pub code: Option<CloseCode>,
+    pub reason: String,
+}
+
+impl Closing {
+    pub(crate) fn of(error: &quinn::ConnectionError) -> Closing {
+        match error {
+            quinn::ConnectionError::ApplicationClosed(close) if !close.reason.is_empty() => Closing {
+                code: CloseCode::of(close.error_code),
+                reason: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                Closing { code: CloseCode::of(close.error_code), reason: error.to_string() }
+            }
+            other => Closing { code: None, reason: other.to_string() },
+        }
+    }
+}
+
+impl std::fmt::Display for Closing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
     }
 }

@@ -10,11 +10,13 @@
 //! crate decides who gets in and bounds what they may hold; it knows nothing
 //! of storage or queries: a process plugs in a [`Host`].
 
+mod activity;
 mod backoff;
 mod client;
 mod close;
 mod credentials;
 mod inflight;
+mod ledger;
 mod rpc;
 mod secret;
 mod server;
@@ -23,13 +25,18 @@ mod tickets;
 mod tls;
 mod transport;
 
+pub use activity::Activity;
 pub use backoff::Backoff;
 pub use client::{Connected, DialError, Dialer, DialerConfig, Granted};
-pub use close::CloseCode;
+pub use close::{CloseCode, Closing};
 pub use credentials::{CredentialError, Credentials, Principal, Role};
+pub use ledger::{
+    CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, TapBatch, TapCost, TapFilter,
+    TapReader, Terms, TooManyTaps, Verdict,
+};
 pub use secret::{SecretError, read_secret};
 pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};
-pub use session::{AgentReport, PeerDescription, Registry, Session};
+pub use session::{AgentReport, Incidents, PathFacts, PeerDescription, Registry, Session};
 pub use tickets::{Attachment, Tickets};
 pub use tls::{TlsError, check_certificate};
 

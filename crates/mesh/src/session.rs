@@ -1,10 +1,13 @@
 //! Who is connected: facts of each session that any thread may read.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::{CloseCode, Principal, Role};
+use crate::activity::Activity;
+use crate::{CloseCode, Grant, Ledger, Principal, Role};
 
 /// What a peer said of itself at login. Nothing is decided by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,14 +33,38 @@ pub struct Session {
     pub principal: Principal,
     pub peer: PeerDescription,
     pub connected_unix_ms: i64,
-    /// Calls read on all streams.
-    pub calls: Arc<AtomicU64>,
     pub batches: AtomicU64,
     pub items: AtomicU64,
     last_heartbeat_unix_ms: AtomicI64,
     clock_skew_ms: AtomicI64,
     report: Mutex<AgentReport>,
     connection: quinn::Connection,
+    path: Mutex<SeenPath>,
+    activity: Arc<Activity>,
+    grant: Grant,
+}
+
+/// Where the peer was when somebody last looked.
+#[derive(Debug)]
+struct SeenPath {
+    remote: SocketAddr,
+    migrations: u32,
+}
+
+/// The path between a peer and us, as of now.
+#[derive(Clone, Copy, Debug)]
+pub struct PathFacts {
+    pub remote: SocketAddr,
+    pub transport: &'static str,
+    /// How often the peer's address was seen to have changed.
+    pub migrations: u32,
+    pub rtt: Duration,
+    pub congestion_window_bytes: u64,
+    pub mtu_bytes: u16,
+    pub lost_packets: u64,
+    /// UDP payload.
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
 }
 
 impl Session {
@@ -47,25 +74,31 @@ impl Session {
         peer: PeerDescription,
         connected_unix_ms: i64,
         connection: quinn::Connection,
-        calls: Arc<AtomicU64>,
+        activity: Arc<Activity>,
+        grant: Grant,
     ) -> Self {
+        let path = Mutex::new(SeenPath { remote: connection.remote_address(), migrations: 0 });
         Session {
             id,
             principal,
             peer,
             connected_unix_ms,
-            calls,
             batches: AtomicU64::new(0),
             items: AtomicU64::new(0),
             last_heartbeat_unix_ms: AtomicI64::new(0),
             clock_skew_ms: AtomicI64::new(0),
             report: Mutex::default(),
             connection,
+            path,
+            activity,
+            grant,
         }
     }
 
     /// Records a heartbeat that arrived at `now_unix_ms`.
     pub fn heartbeat(&self, report: AgentReport, now_unix_ms: i64) {
+        // Looking is what notices that the address has changed.
+        let _ = self.path();
         self.last_heartbeat_unix_ms.store(now_unix_ms, Ordering::Relaxed);
         self.clock_skew_ms.store(report.unix_ms.saturating_sub(now_unix_ms), Ordering::Relaxed);
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
@@ -84,14 +117,34 @@ impl Session {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The path in use, as of now: it may move.
-    pub fn remote(&self) -> std::net::SocketAddr {
-        self.connection.remote_address()
+    /// What its capabilities are doing.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
-    /// Round-trip time, packets and bytes of the connection.
-    pub fn stats(&self) -> quinn::ConnectionStats {
-        self.connection.stats()
+    /// The root of what it was granted.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The path in use: it may move.
+    pub fn path(&self) -> PathFacts {
+        let (remote, stats) = (self.connection.remote_address(), self.connection.stats());
+        let mut seen = self.path.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.remote != remote {
+            *seen = SeenPath { remote, migrations: seen.migrations + 1 };
+        }
+        PathFacts {
+            remote,
+            transport: "quic",
+            migrations: seen.migrations,
+            rtt: stats.path.rtt,
+            congestion_window_bytes: stats.path.cwnd,
+            mtu_bytes: stats.path.current_mtu,
+            lost_packets: stats.path.lost_packets,
+            bytes_received: stats.udp_rx.bytes,
+            bytes_sent: stats.udp_tx.bytes,
+        }
     }
 }
 
@@ -99,9 +152,40 @@ impl Session {
 #[derive(Clone, Default)]
 pub struct Registry {
     sessions: Arc<Mutex<BTreeMap<u64, Arc<Session>>>>,
+    ledger: Ledger,
+    incidents: Arc<Incidents>,
+}
+
+/// What went wrong since the start, by kind.
+#[derive(Debug, Default)]
+pub struct Incidents {
+    pub logins_refused: AtomicU64,
+    pub handshakes_refused: AtomicU64,
+    pub panics: AtomicU64,
 }
 
 impl Registry {
+    /// What all sessions were granted.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    pub(crate) fn login_refused(&self) {
+        self.incidents.logins_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handshake_refused(&self) {
+        self.incidents.handshakes_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.incidents.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Adds a session. Older ones of the same agent end: an agent that was
     /// killed and came back would be listed twice until the idle timeout.
     pub(crate) fn insert(&self, session: Arc<Session>) {

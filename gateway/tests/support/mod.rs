@@ -604,7 +604,8 @@ fn start(directory: &Path, script: &Arc<Script>, addr: SocketAddr) -> Server {
         reset_key: [3; 64],
         workers: 1,
     };
-    Server::start(config, credentials, Arc::new(FakeHost(script.clone()))).unwrap()
+    Server::start(config, credentials, lm_mesh::Registry::default(), Arc::new(FakeHost(script.clone())))
+        .unwrap()
 }
 
 fn secret(path: &Path, text: &str) {
