@@ -12,6 +12,7 @@ mod error;
 pub mod interfaces;
 pub mod labels;
 mod limits;
+pub mod operator;
 
 pub use error::{Error, Invalid};
 pub use limits::DecodeLimits;
