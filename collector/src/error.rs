@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::spool::SpoolError;
+use crate::state::StateError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,4 +23,6 @@ pub enum Error {
     Mesh(#[from] lm_mesh::ServerError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error(transparent)]
+    State(#[from] StateError),
 }

@@ -17,11 +17,12 @@ mod session;
 pub mod settings;
 pub mod setup;
 mod spool;
+mod state;
 mod store;
 mod tail;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lm_journal::RealFs;
 use lm_logs::RecentOptions;
@@ -38,6 +39,7 @@ use query::{Pool, QueryContext};
 use session::CollectorHost;
 use settings::Settings;
 use spool::{Spool, SpoolOptions};
+use state::{Denials, State};
 use store::Store;
 use tail::Tail;
 
@@ -120,6 +122,7 @@ pub fn run(
         engine,
         timeout: settings.query.timeout,
     });
+    let denials = Denials::load(State::open(&settings.storage.dir)?)?;
     let registry = Registry::default();
     let host = Arc::new(CollectorHost {
         cluster_id: identity.cluster_id.to_vec(),
@@ -130,6 +133,8 @@ pub fn run(
         batch_bytes_max: settings.ingest.max_batch_bytes as u32,
         calls_in_flight_max: settings.ingest.max_calls_in_flight as u16,
         registry: registry.clone(),
+        denials,
+        started: Instant::now(),
     });
     let server = Server::start(
         ServerConfig {

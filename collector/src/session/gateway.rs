@@ -88,6 +88,10 @@ impl user_gate::Server for UserGateServer {
         };
         let mut result = results.get().init_result();
         match found {
+            Some(principal) if let Err(denied) = self.host.check_denied(&principal.name) => {
+                let why = format!("{}: {}", denied.code, denied.message);
+                result.set_refused(&why[..]);
+            }
             Some(principal) if matches!(principal.role, Role::Reader | Role::Operator) => {
                 let mut user = result.init_user();
                 user.set_name(&principal.name[..]);

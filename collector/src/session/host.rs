@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
@@ -13,6 +14,7 @@ use super::gateway::GatewayServer;
 use super::operator::OperatorServer;
 use crate::ingest::IngestHandle;
 use crate::query::QueryContext;
+use crate::state::Denials;
 
 /// Shared by all sessions.
 pub struct CollectorHost {
@@ -24,11 +26,14 @@ pub struct CollectorHost {
     pub batch_bytes_max: u32,
     pub calls_in_flight_max: u16,
     pub registry: Registry,
+    pub denials: Denials,
+    pub started: Instant,
 }
 
 impl Host for CollectorHost {
     fn admit(self: Arc<Self>, peer: Rc<Peer>) -> LocalBoxFuture<'static, Result<Admission, Refusal>> {
         async move {
+            self.check_denied(&peer.session.principal.name)?;
             let mut resume = Vec::new();
             let capability = match peer.session.principal.role {
                 Role::Agent => {
@@ -79,6 +84,14 @@ impl Host for CollectorHost {
 }
 
 impl CollectorHost {
+    /// Asked at every login and every exchange of a user's credential.
+    pub fn check_denied(&self, identity: &str) -> Result<(), Refusal> {
+        match self.denials.of(identity) {
+            None => Ok(()),
+            Some(denial) => Err(Refusal { code: "denied", message: denial.reason }),
+        }
+    }
+
     /// A queue that belongs to another cluster must not be taken by surprise:
     /// what that one has acknowledged is not here.
     fn check_cluster(&self, peer: &Peer) -> Result<(), Refusal> {

@@ -153,7 +153,9 @@ fn sha256(text: &str) -> [u8; 32] {
     bytes
 }
 
-fn is_identity(name: &str) -> bool {
+/// Whether a name may stand for an agent or a user: 1 to 128 letters, digits,
+/// `.`, `_` or `-`.
+pub fn is_identity(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

@@ -29,7 +29,7 @@ pub use activity::Activity;
 pub use backoff::Backoff;
 pub use client::{Connected, DialError, Dialer, DialerConfig, Granted};
 pub use close::{CloseCode, Closing};
-pub use credentials::{CredentialError, Credentials, Principal, Role};
+pub use credentials::{CredentialError, Credentials, Principal, Role, is_identity};
 pub use ledger::{
     CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, TapBatch, TapCost, TapFilter,
     TapReader, Terms, TooManyTaps, Verdict,

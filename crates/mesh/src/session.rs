@@ -203,6 +203,10 @@ impl Registry {
         self.locked().remove(&id);
     }
 
+    pub fn session(&self, id: u64) -> Option<Arc<Session>> {
+        self.locked().get(&id).cloned()
+    }
+
     /// Everybody who is logged in, by session number.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.locked().values().cloned().collect()
