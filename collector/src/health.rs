@@ -3,13 +3,17 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use lm_web::{Check, Health, Limits, RequestBody, refusal, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::telemetry::Telemetry;
 
 /// A running listener; dropping it stops it.
 pub struct Running {
@@ -29,9 +33,17 @@ impl Running {
     }
 }
 
+/// Our own figures, for a Prometheus that watches us from outside.
+fn metrics(telemetry: &Telemetry) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(telemetry.text())));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
 /// Listens on `addr`, on a thread of its own: it answers while the spool is
 /// replayed and while we drain. First alive, ready once the spool is replayed.
-pub fn start(addr: SocketAddr) -> Result<Running, Error> {
+pub fn start(addr: SocketAddr, telemetry: Telemetry) -> Result<Running, Error> {
     let failed = |error| Error::Listen { addr, error };
     let thread = |error| Error::Thread { name: "health", error };
     let health = Health::new();
@@ -41,9 +53,12 @@ pub fn start(addr: SocketAddr) -> Result<Running, Error> {
     let answering = health.clone();
     let service = service_fn(move |request: Request<RequestBody>| {
         let (path, query) = (request.uri().path(), request.uri().query());
-        let answer = answering
-            .answer(request.method(), path, query, request.headers())
-            .unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "not_found", "only health endpoints are here"));
+        let answer = match path {
+            "/metrics" if request.method() == Method::GET => metrics(&telemetry),
+            _ => answering.answer(request.method(), path, query, request.headers()).unwrap_or_else(|| {
+                refusal(StatusCode::NOT_FOUND, "not_found", "only /metrics and health endpoints are here")
+            }),
+        };
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     let (stop, stopped) = oneshot::channel::<()>();

@@ -20,6 +20,7 @@ mod spool;
 mod state;
 mod store;
 mod tail;
+mod telemetry;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -42,6 +43,7 @@ use spool::{Spool, SpoolOptions};
 use state::{Denials, State};
 use store::Store;
 use tail::Tail;
+use telemetry::Telemetry;
 
 /// Reads what the settings name: tokens and certificates.
 ///
@@ -85,10 +87,13 @@ pub fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let identity = Identity::open(&settings.storage.dir)?;
-    let health = health::start(settings.health.listen)?;
+    let telemetry = Telemetry::default();
+    let health = health::start(settings.health.listen, telemetry.clone())?;
 
     let store = Arc::new(new_store(&settings));
     let metrics = Arc::new(StoreMetrics::default());
+    let (of, counted) = (store.clone(), metrics.clone());
+    telemetry.add(move |to| counted.figures(&of, to));
     let spool = Spool::open(
         RealFs,
         settings.storage.dir.join("spool"),
@@ -98,8 +103,12 @@ pub fn run(
             retention: settings.storage.retention,
         },
     )?;
-    let options =
-        CoreOptions { limits: settings.ingest.limits(), wall_clock: unix_now, mutant: Mutant::chosen() };
+    let options = CoreOptions {
+        telemetry: telemetry.clone(),
+        limits: settings.ingest.limits(),
+        wall_clock: unix_now,
+        mutant: Mutant::chosen(),
+    };
     let (core, replayed) = Core::open(spool, store.clone(), metrics, options)?;
     tracing::info!(
         records = replayed.records,
@@ -124,6 +133,8 @@ pub fn run(
     });
     let denials = Denials::load(State::open(&settings.storage.dir)?)?;
     let registry = Registry::default();
+    let (of, denied) = (registry.clone(), denials.clone());
+    telemetry.add(move |to| session::figures::figures(&of, &denied, to));
     let host = Arc::new(CollectorHost {
         cluster_id: identity.cluster_id.to_vec(),
         credentials: credentials.clone(),

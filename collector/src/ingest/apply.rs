@@ -10,6 +10,7 @@ use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
 use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
 use crate::store::Store;
 use crate::tail::{Notice, TailEvent};
+use crate::telemetry::Figure;
 
 /// Exact counts of what ingest did.
 #[derive(Default)]
@@ -20,6 +21,46 @@ pub struct StoreMetrics {
     pub expired_samples: AtomicU64,
     pub expired_log_lines: AtomicU64,
     pub spool_failures: AtomicU64,
+    pub spool_bytes: AtomicU64,
+}
+
+impl StoreMetrics {
+    /// Adds what is stored and what became of it.
+    pub fn figures(&self, store: &Store, to: &mut Vec<Figure>) {
+        let (head, recent) = (store.head().stats(), store.recent().stats());
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        to.extend([
+            Figure::new("lmcollector_up", "Always 1.", 1.0),
+            Figure::new("lmcollector_head_series", "Series in memory.", head.series as f64),
+            Figure::new("lmcollector_head_samples", "Samples in memory.", head.samples as f64),
+            Figure::new("lmcollector_head_bytes", "Memory of series and samples.", head.bytes as f64),
+            Figure::new("lmcollector_log_lines", "Log lines in memory.", recent.lines as f64),
+            Figure::new("lmcollector_log_bytes", "Memory of log lines.", recent.bytes as f64),
+            Figure::new("lmcollector_spool_bytes", "Size of the spool.", count(&self.spool_bytes)),
+            Figure::new(
+                "lmcollector_spool_failures_total",
+                "Groups of batches that could not be written or synced.",
+                count(&self.spool_failures),
+            ),
+            Figure::new("lmcollector_ingest_samples_total", "Samples stored.", count(&self.samples)),
+            Figure::new("lmcollector_ingest_log_lines_total", "Log lines stored.", count(&self.log_lines)),
+            Figure::new(
+                "lmcollector_ingest_conflicts_total",
+                "Samples refused: another value at the same time.",
+                count(&self.conflicts),
+            ),
+            Figure::new(
+                "lmcollector_expired_samples_total",
+                "Samples that retention took from memory.",
+                count(&self.expired_samples),
+            ),
+            Figure::new(
+                "lmcollector_expired_log_lines_total",
+                "Log lines that retention took from memory.",
+                count(&self.expired_log_lines),
+            ),
+        ]);
+    }
 }
 
 /// Writes into the store.
@@ -194,34 +235,18 @@ impl Applier {
 
     /// Writes our own figures beside what agents send, so that they are asked
     /// for in the same way. They are not spooled: a restart begins anew.
-    pub fn report(&self, now: Timestamp, spool_bytes: u64) {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+    pub fn report(&self, now: Timestamp, figures: Vec<Figure>) {
         let mut head = self.store.head_mut();
-        let (stats, recent) = (head.stats(), self.store.recent().stats());
-        let figures = [
-            ("lmcollector_up", 1.0),
-            ("lmcollector_head_series", stats.series as f64),
-            ("lmcollector_head_samples", stats.samples as f64),
-            ("lmcollector_head_bytes", stats.bytes as f64),
-            ("lmcollector_log_lines", recent.lines as f64),
-            ("lmcollector_log_bytes", recent.bytes as f64),
-            ("lmcollector_spool_bytes", spool_bytes as f64),
-            ("lmcollector_spool_failures_total", count(&self.metrics.spool_failures)),
-            ("lmcollector_ingest_samples_total", count(&self.metrics.samples)),
-            ("lmcollector_ingest_log_lines_total", count(&self.metrics.log_lines)),
-            ("lmcollector_ingest_conflicts_total", count(&self.metrics.conflicts)),
-            ("lmcollector_expired_samples_total", count(&self.metrics.expired_samples)),
-            ("lmcollector_expired_log_lines_total", count(&self.metrics.expired_log_lines)),
-        ];
-        for (name, value) in figures {
-            let labels = Labels::from_pairs([
-                (METRIC_NAME, name),
+        for figure in figures {
+            let own = [
+                (METRIC_NAME, figure.name),
                 ("job", "lightmetrics"),
                 (super::dictionaries::INSTANCE, "collector"),
-            ]);
+            ];
+            let labels = figure.labels.iter().map(|(name, value)| (*name, &value[..]));
             // Over the series limit our own figures are the first to go.
-            if let Ok(series) = head.series(&labels) {
-                let _ = head.append(series, &[Sample { time: now, value }]);
+            if let Ok(series) = head.series(&Labels::from_pairs(own.into_iter().chain(labels))) {
+                let _ = head.append(series, &[Sample { time: now, value: figure.value }]);
             }
         }
     }

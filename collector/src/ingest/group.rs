@@ -18,6 +18,7 @@ use super::watermarks::{Outcome, Verdict, Watermarks};
 use crate::faults::{Mutant, sync_point};
 use crate::spool::{Record, Spool, SpoolError, encode};
 use crate::tail::Notice;
+use crate::telemetry::Telemetry;
 
 /// What a sender is told when the disk is full or fails.
 const DISK_RETRY: Duration = Duration::from_secs(2);
@@ -25,6 +26,8 @@ const DISK_RETRY: Duration = Duration::from_secs(2);
 /// How ingest behaves.
 #[derive(Clone)]
 pub struct CoreOptions {
+    /// Written into the head now and then.
+    pub telemetry: Telemetry,
     pub limits: DecodeLimits,
     pub wall_clock: fn() -> Timestamp,
     pub mutant: Option<Mutant>,
@@ -449,7 +452,8 @@ impl<F: Fs> Core<F> {
         }
         let now = (self.options.wall_clock)();
         self.applier.expire(now);
-        self.applier.report(now, self.spool.bytes());
+        self.applier.metrics.spool_bytes.store(self.spool.bytes(), Ordering::Relaxed);
+        self.applier.report(now, self.options.telemetry.collect());
         match self.spool.expire(now) {
             Ok(removed) if removed > 0 => tracing::info!(segments = removed, "spool segments expired"),
             Ok(_) => {}

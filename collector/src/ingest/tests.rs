@@ -40,7 +40,12 @@ fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
     let options =
         SpoolOptions { bytes_max: 1 << 30, segment_bytes: 8 << 10, retention: Duration::from_secs(3600) };
     let spool = Spool::open(fs.clone(), PathBuf::from("/spool"), options).unwrap();
-    let core_options = CoreOptions { limits: DecodeLimits::default(), wall_clock: now, mutant: None };
+    let core_options = CoreOptions {
+        telemetry: Default::default(),
+        limits: DecodeLimits::default(),
+        wall_clock: now,
+        mutant: None,
+    };
     let (core, _) = Core::open(spool, store.clone(), Arc::default(), core_options).unwrap();
     (core, store)
 }

@@ -1,6 +1,7 @@
 //! What each kind of peer is granted: the collector's side of the mesh.
 
 mod agent;
+pub mod figures;
 mod gateway;
 mod host;
 mod operator;

@@ -1,6 +1,9 @@
 //! What a session is doing, summed over its capabilities.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::Incidents;
 
 /// Counters of one session; any thread may read them.
 #[derive(Debug)]
@@ -10,18 +13,21 @@ pub struct Activity {
     in_flight_max: u32,
     refused: AtomicU64,
     capabilities: AtomicU32,
+    /// Of the whole process.
+    incidents: Arc<Incidents>,
 }
 
 impl Activity {
     /// `in_flight_max`: calls that a session may have under way; one more is
     /// answered `overloaded:` at once.
-    pub(crate) fn new(in_flight_max: u32) -> Activity {
+    pub(crate) fn new(in_flight_max: u32, incidents: Arc<Incidents>) -> Activity {
         Activity {
             calls: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             in_flight_max,
             refused: AtomicU64::new(0),
             capabilities: AtomicU32::new(0),
+            incidents,
         }
     }
 
@@ -30,6 +36,7 @@ impl Activity {
         if under_way >= self.in_flight_max {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.refused.fetch_add(1, Ordering::Relaxed);
+            self.incidents.calls_refused.fetch_add(1, Ordering::Relaxed);
             return Err(capnp::Error::overloaded(format!(
                 "overloaded: {under_way} calls of this session are under way (at most {})",
                 self.in_flight_max

@@ -162,6 +162,8 @@ pub struct Incidents {
     pub logins_refused: AtomicU64,
     pub handshakes_refused: AtomicU64,
     pub panics: AtomicU64,
+    /// Calls answered `overloaded:` unseen.
+    pub calls_refused: AtomicU64,
 }
 
 impl Registry {
@@ -170,7 +172,7 @@ impl Registry {
         &self.ledger
     }
 
-    pub fn incidents(&self) -> &Incidents {
+    pub fn incidents(&self) -> &Arc<Incidents> {
         &self.incidents
     }
 

@@ -120,14 +120,14 @@ pub fn interface(interface: &Interface) -> wire::InterfaceFacts {
 /// Sums over all sessions; the caller adds what is not the mesh's.
 pub fn status(registry: &Registry) -> wire::MeshStatus {
     let sessions = registry.sessions();
-    let Incidents { logins_refused, handshakes_refused, panics } = registry.incidents();
+    let Incidents { logins_refused, handshakes_refused, panics, calls_refused } = &**registry.incidents();
     let totals = registry.ledger().totals();
     wire::MeshStatus {
         sessions: sessions.len() as u32,
         capabilities: registry.ledger().len() as u32,
         calls: totals.iter().map(|method| method.calls).sum(),
         calls_in_flight: sessions.iter().map(|session| session.activity().in_flight()).sum(),
-        calls_refused: sessions.iter().map(|session| session.activity().refused()).sum(),
+        calls_refused: calls_refused.load(Ordering::Relaxed),
         logins_refused: logins_refused.load(Ordering::Relaxed),
         handshakes_refused: handshakes_refused.load(Ordering::Relaxed),
         panics: panics.load(Ordering::Relaxed),

@@ -125,8 +125,8 @@ impl Drop for CountedResults {
 }
 
 impl CountedResults {
-    fn take(mut self: Box<Self>) -> Box<dyn ResultsHook> {
-        self.inner.take().expect("only the two tail calls take it, and both consume self")
+    fn take(&mut self) -> Box<dyn ResultsHook> {
+        self.inner.take().expect("only the two tail calls take it, and both consume the results")
     }
 }
 
@@ -151,12 +151,12 @@ impl ResultsHook for CountedResults {
         }
     }
 
-    fn tail_call(self: Box<Self>, request: Box<dyn RequestHook>) -> Promise<(), capnp::Error> {
+    fn tail_call(mut self: Box<Self>, request: Box<dyn RequestHook>) -> Promise<(), capnp::Error> {
         self.take().tail_call(request)
     }
 
     fn direct_tail_call(
-        self: Box<Self>,
+        mut self: Box<Self>,
         request: Box<dyn RequestHook>,
     ) -> (Promise<(), capnp::Error>, Box<dyn PipelineHook>) {
         self.take().direct_tail_call(request)

@@ -278,6 +278,15 @@ impl Ledger {
         self.len() == 0
     }
 
+    /// How many capabilities there are of each interface.
+    pub fn count_by_interface(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for interface in self.entries().values().filter_map(|entry| entry.interface) {
+            *counts.entry(interface.name).or_default() += 1;
+        }
+        counts
+    }
+
     /// Capabilities in the order of their grant, after `after`, at most
     /// `limit` of those that `is_wanted`; and whether there are more.
     pub fn capabilities(

@@ -95,7 +95,10 @@ impl GateServer {
             ));
         }
         let id = self.shared.next_session.fetch_add(1, Ordering::Relaxed);
-        let activity = Arc::new(Activity::new(calls_in_flight_max(principal.role)));
+        let activity = Arc::new(Activity::new(
+            calls_in_flight_max(principal.role),
+            self.shared.registry.incidents().clone(),
+        ));
         let root = self.shared.registry.ledger().root(id, Arc::from(&principal.name[..]), activity.clone());
         let session = Session::new(
             id,
