@@ -130,6 +130,96 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
+    /// The tables of the list `name`: each `[[name]]`, or inline tables between
+    /// brackets. More than `count_max` are a mistake and not looked at.
+    pub fn sections(&mut self, name: &'static str, count_max: usize) -> Vec<Section<'a, 'i>> {
+        let expected = "expected a list of tables";
+        let mut tables = Vec::new();
+        for (value, offset) in self.entries(name, count_max, expected) {
+            match value {
+                Value::Table(table) => tables.push(Section {
+                    prefix: format!("{}{name}.", self.prefix),
+                    offset,
+                    table: Some(table),
+                    known: Vec::new(),
+                    mistakes: self.mistakes,
+                }),
+                value => self.complain(offset, &format!("{name} has {}; {expected}", show(value))),
+            }
+        }
+        tables
+    }
+
+    /// Reads the list at `key`: `parse` gets each entry and its line. What is
+    /// nonsense is reported there and left out. More than `count_max` entries
+    /// are a mistake and not looked at.
+    pub fn read_each<T>(
+        &mut self,
+        key: &'static str,
+        into: &mut Vec<T>,
+        count_max: usize,
+        mut parse: impl FnMut(&Value<'i>, usize) -> Result<T, String>,
+    ) {
+        for (value, offset) in self.entries(key, count_max, "expected a list") {
+            match parse(value, self.mistakes.line(offset)) {
+                Ok(parsed) => into.push(parsed),
+                Err(expected) => self.complain(offset, &format!("{key} has {}; {expected}", show(value))),
+            }
+        }
+    }
+
+    /// The entries of the list at `key`, and where each begins.
+    fn entries(
+        &mut self,
+        key: &'static str,
+        count_max: usize,
+        expected: &str,
+    ) -> Vec<(&'a Value<'i>, usize)> {
+        self.known.push(key);
+        let Some(value) = self.table.and_then(|table| table.get(key)) else { return Vec::new() };
+        let at = value.span().start;
+        match value.get_ref() {
+            Value::Array(entries) if entries.len() > count_max => {
+                let message = format!("{key} has {} entries; at most {count_max} are allowed", entries.len());
+                self.complain(at, &message);
+                Vec::new()
+            }
+            Value::Array(entries) => {
+                let known = entries.iter().filter(|entry| !self.mistakes.is_guess(entry));
+                known.map(|entry| (entry.get_ref(), entry.span().start)).collect()
+            }
+            _ if self.mistakes.is_guess(value) => Vec::new(),
+            found => {
+                self.complain(at, &format!("{key} is {}; {expected}", show(found)));
+                Vec::new()
+            }
+        }
+    }
+
+    /// [`read`](Self::read)s a key that the file must have.
+    pub fn require<T>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        parse: impl FnOnce(&Value<'i>) -> Result<T, String>,
+    ) {
+        // Of a file that is no TOML, the key may be in what was not understood.
+        if !self.has(key) && self.mistakes.broken.is_empty() {
+            self.complain(self.offset, &format!("{key} is missing"));
+        }
+        self.read(key, into, parse);
+    }
+
+    /// Whether the file says anything for `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The line of `key`'s value, or of the table when the file has no such key.
+    pub fn line_at(&self, key: &str) -> usize {
+        self.mistakes.line(self.offset_at(key))
+    }
+
     /// Reads `key` into `into`, which keeps its value when the file does not
     /// say or says nonsense. `parse` answers what it expected.
     pub fn read<T>(
@@ -152,8 +242,11 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// Reports a mistake at `key`, or at the table when the file has no such key.
     pub fn complain_at(&self, key: &str, message: &str) {
-        let at = self.table.and_then(|table| table.get(key)).map_or(self.offset, |value| value.span().start);
-        self.complain(at, message);
+        self.complain(self.offset_at(key), message);
+    }
+
+    fn offset_at(&self, key: &str) -> usize {
+        self.table.and_then(|table| table.get(key)).map_or(self.offset, |value| value.span().start)
     }
 
     fn complain(&self, offset: usize, message: &str) {

@@ -56,20 +56,28 @@ pub fn parse<T>(
 ///
 /// As [`parse`]; a file that cannot be read is one mistake.
 pub fn read<T>(file: &Path, take: impl FnOnce(&mut Section<'_, '_>) -> T) -> Result<T, Vec<Mistake>> {
+    parse(file, &read_text(file, FILE_BYTES_MAX)?, take)
+}
+
+/// The text of a file of at most `bytes_max`, for [`parse`].
+///
+/// # Errors
+///
+/// One mistake when it cannot be read, is larger, or is not UTF-8.
+pub fn read_text(file: &Path, bytes_max: u64) -> Result<String, Vec<Mistake>> {
     let unreadable = |line, message| vec![Mistake { file: file.to_owned(), line, message }];
     let mut bytes = Vec::new();
     File::open(file)
-        .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .and_then(|open| open.take(bytes_max + 1).read_to_end(&mut bytes))
         .map_err(|error| unreadable(1, format!("cannot read the file: {error}")))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        let message = format!("larger than {FILE_BYTES_MAX} bytes: is it a configuration file?");
+    if bytes.len() as u64 > bytes_max {
+        let message = format!("larger than {bytes_max} bytes: is it a configuration file?");
         return Err(unreadable(1, message));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
         unreadable(line, "not UTF-8 text".to_owned())
-    })?;
-    parse(file, &text, take)
+    })
 }
 
 #[cfg(test)]

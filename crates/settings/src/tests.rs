@@ -226,6 +226,70 @@ fn a_complaint_about_two_keys_names_a_line() {
     assert_eq!(two("\n\n"), "x.toml:1: queue.count must be less than room");
 }
 
+/// `[[rows]]`, each with a `title`, some `sizes` and `[[rows.cells]]`, with lines.
+type Rows = Vec<(String, usize, Vec<(u32, usize)>, Vec<(String, usize)>)>;
+
+fn take_rows(root: &mut Section<'_, '_>) -> Rows {
+    let mut rows = Vec::new();
+    for mut from in root.sections("rows", 3) {
+        let (mut title, mut sizes) = (String::new(), Vec::new());
+        from.require("title", &mut title, units::text);
+        from.read_each("sizes", &mut sizes, 3, |value, line| {
+            units::integer(value, 1..=9).map(|size| (size, line))
+        });
+        let mut cells = Vec::new();
+        for mut cell in from.sections("cells", 2) {
+            let mut name = String::new();
+            cell.read("name", &mut name, units::text);
+            cells.push((name, cell.line_at("name")));
+            cell.finish();
+        }
+        rows.push((title, from.line_at("title"), sizes, cells));
+        from.finish();
+    }
+    rows
+}
+
+#[test]
+fn lists_of_tables_are_read() {
+    let text = "\n[[rows]]\ntitle = 'a'\nsizes = [1,\n 2]\n[[rows.cells]]\nname = 'x'\n\n[[rows.cells]]\n\
+                [[rows]]\ntitle = 'b'\ncells = [{ name = 'y' },\n  { name = 'z' }]\n";
+    let cell = |name: &str, line| (name.to_owned(), line);
+    let expected = vec![
+        ("a".to_owned(), 3, vec![(1, 4), (2, 5)], vec![cell("x", 7), cell("", 9)]),
+        ("b".to_owned(), 11, vec![], vec![cell("y", 12), cell("z", 13)]),
+    ];
+    assert_eq!(parse(Path::new("x.toml"), text, take_rows), Ok(expected));
+    assert_eq!(parse(Path::new("x.toml"), "", take_rows), Ok(Vec::new()));
+}
+
+#[test]
+fn mistakes_in_lists_are_found_where_they_are() {
+    let check = |text: &str, expected: &[&str]| {
+        let found = parse(Path::new("x.toml"), text, take_rows).err().unwrap_or_default();
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let expected: Vec<_> = expected.iter().map(|mistake| format!("x.toml:{mistake}")).collect();
+        assert_eq!(found, expected, "{text}");
+    };
+    check(
+        "\n[[rows]]\n\n[[rows]]\ntitle = 'b'\nsizes = [1,\n 10, 'x']\n[[rows.cells]]\nnam = 'x'\n",
+        &[
+            "2: rows.title is missing",
+            "7: rows.sizes has 10; expected a whole number from 1 to 9",
+            "7: rows.sizes has \"x\"; expected a whole number from 1 to 9",
+            "9: rows.cells.nam is not a known key; did you mean \"name\"?",
+        ],
+    );
+    check("rows = 3\n", &["1: rows is 3; expected a list of tables"]);
+    check("rows = [{ title = 'a' },\n 3]\n", &["2: rows has 3; expected a list of tables"]);
+    check("[rows]\ntitle = 'a'\n", &["1: rows is a table; expected a list of tables"]);
+    check(&"[[rows]]\ntitle = 'a'\n".repeat(4), &["1: rows has 4 entries; at most 3 are allowed"]);
+    check("[[rows]]\ntitle = 'a'\nsizes = 3\n", &["3: rows.sizes is 3; expected a list"]);
+    // What is no TOML is not followed by complaints about what it hides.
+    let found = parse(Path::new("x.toml"), "[[rows]]\ntitle = = 'a'\n", take_rows).unwrap_err();
+    assert!(found.iter().all(|mistake| mistake.line == 2), "{found:?}");
+}
+
 /// The line of each mistake.
 fn lines(text: &str) -> Vec<usize> {
     let found = parse(Path::new("x.toml"), text, take).unwrap_err();
