@@ -14,6 +14,9 @@ interface Reader {
   searchLogs @5 (search :LogSearch) -> (answer :LogAnswer);
   tail @6 (after :EventId, filter :LogFilter) -> (tail :Tail);
   losses @7 () -> (streams :List(StreamAccount));
+  # One dashboard, or all when the id is empty. The collector bounds what it
+  # has, so that an answer is one message.
+  dashboards @8 (id :Text) -> (dashboards :List(Dashboard));
 }
 
 struct QueryOptions {
@@ -160,4 +163,78 @@ struct LostByReason {
   reason @0 :Text;
   items @1 :UInt64;
   batches @2 :UInt64;
+}
+
+struct Dashboard {
+  # What to ask and how to show it. `$name` in an expression or selector stands
+  # for the chosen value of a variable; docs/configuration.md says how.
+  id @0 :Text;
+  title @1 :Text;
+  description @2 :Text;
+  tags @3 :List(Text);
+  isBuiltin @4 :Bool;
+  rangeMs @5 :UInt64;              # how far back to look at first
+  refreshMs @6 :UInt64;            # 0: not by itself
+  variables @7 :List(DashboardVariable);
+  rows @8 :List(DashboardRow);
+}
+
+struct DashboardVariable {
+  # Its choices are the values of a label of the series that are selected.
+  name @0 :Text;
+  title @1 :Text;
+  label @2 :Text;
+  selector @3 :Text;               # empty: all series
+}
+
+struct DashboardRow {
+  title @0 :Text;
+  panels @1 :List(DashboardPanel);
+}
+
+struct DashboardPanel {
+  title @0 :Text;
+  description @1 :Text;
+  kind @2 :PanelKind;
+  unit @3 :PanelUnit;
+  width @4 :UInt8;                 # of the 12 columns of a row
+  thresholds @5 :List(PanelThreshold);
+  union {
+    queries @6 :List(PanelQuery);
+    logs @7 :LogFilter;
+  }
+}
+
+enum PanelKind {
+  timeseries @0;
+  stat @1;
+  gauge @2;
+  table @3;
+  logs @4;
+}
+
+enum PanelUnit {
+  none @0;
+  count @1;
+  perSecond @2;
+  bytes @3;
+  bytesPerSecond @4;
+  seconds @5;
+  ratio @6;                        # 1 is the whole
+  unixSeconds @7;
+}
+
+struct PanelQuery {
+  expression @0 :Text;
+  legend @1 :Text;                 # `{{label}}` stands for a label's value; empty: all labels
+}
+
+struct PanelThreshold {
+  from @0 :Float64;                # from this value on
+  level @1 :Level;
+  enum Level {
+    ok @0;
+    warning @1;
+    critical @2;
+  }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lm_collector::dashboards::Dashboards;
 use lm_collector::settings::{DEFAULTS, Settings};
 use lm_collector::setup::{SetupOptions, setup};
 
@@ -95,21 +96,24 @@ pub fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let credentials = match lm_collector::check(&settings) {
-        Ok(credentials) => credentials,
-        Err(errors) => {
-            for error in &errors {
-                eprintln!("{}: {error}", file.display());
-            }
-            return ExitCode::from(EXIT_CONFIG);
-        }
+    // Both are looked at before either ends us: every error is printed.
+    let dashboards = Dashboards::load(&settings.dashboards, &file);
+    let credentials = lm_collector::check(&settings);
+    for mistake in dashboards.as_ref().err().into_iter().flatten() {
+        eprintln!("{mistake}");
+    }
+    for error in credentials.as_ref().err().into_iter().flatten() {
+        eprintln!("{}: {error}", file.display());
+    }
+    let (Ok(dashboards), Ok(credentials)) = (dashboards, credentials) else {
+        return ExitCode::from(EXIT_CONFIG);
     };
     if arguments.check_config {
         println!("{}: ok", file.display());
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::fmt().with_max_level(settings.log.level).with_ansi(false).with_target(false).init();
-    match lm_collector::run(settings, credentials, signals()) {
+    match lm_collector::run(settings, credentials, dashboards, signals()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lm-collector: {error}");

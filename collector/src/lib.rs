@@ -7,6 +7,7 @@
 //! either.
 
 mod cluster;
+pub mod dashboards;
 mod error;
 mod faults;
 mod health;
@@ -33,6 +34,7 @@ use lm_promql::Engine;
 use lm_tsdb::HeadOptions;
 
 use cluster::Identity;
+use dashboards::Dashboards;
 pub use error::Error;
 use faults::Mutant;
 use ingest::{Core, CoreOptions, StoreMetrics};
@@ -84,6 +86,7 @@ pub fn check(settings: &Settings) -> Result<Credentials, Vec<Error>> {
 pub fn run(
     settings: Settings,
     credentials: Credentials,
+    dashboards: Dashboards,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let identity = Identity::open(&settings.storage.dir)?;
@@ -130,6 +133,7 @@ pub fn run(
         pool,
         engine,
         timeout: settings.query.timeout,
+        dashboards,
     });
     let denials = Denials::load(State::open(&settings.storage.dir)?)?;
     let registry = Registry::default();

@@ -16,6 +16,7 @@ pub struct Settings {
     pub auth: Auth,
     pub storage: Storage,
     pub query: Query,
+    pub dashboards: DefinitionPaths,
     pub health: Health,
     pub log: Log,
 }
@@ -65,6 +66,21 @@ pub struct Query {
     pub timeout: Duration,
     pub samples_max: u32,
     pub series_max: u32,
+}
+
+/// Where definitions of dashboards are, beside the built-in ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DefinitionPaths {
+    pub files: Vec<DefinitionPath>,
+    /// Of which all `*.toml` are meant.
+    pub dirs: Vec<DefinitionPath>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefinitionPath {
+    pub path: PathBuf,
+    /// The line that names it, for messages.
+    pub line: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +138,7 @@ impl Default for Settings {
                 samples_max: 50_000_000,
                 series_max: 100_000,
             },
+            dashboards: DefinitionPaths::default(),
             health: Health { listen: (Ipv4Addr::LOCALHOST, 18081).into() },
             log: Log { level: tracing::Level::INFO },
         }
@@ -129,13 +146,20 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads a file completely.
+    /// Reads a file completely. Definitions of dashboards are named relative
+    /// to its directory.
     ///
     /// # Errors
     ///
     /// Every mistake in it.
     pub fn read(file: &Path) -> Result<Settings, Vec<Mistake>> {
-        lm_settings::read(file, Settings::take)
+        let mut settings = lm_settings::read(file, Settings::take)?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        let DefinitionPaths { files, dirs } = &mut settings.dashboards;
+        for named in files.iter_mut().chain(dirs) {
+            named.path = base.join(&named.path);
+        }
+        Ok(settings)
     }
 
     fn take(root: &mut Section<'_, '_>) -> Settings {
@@ -144,6 +168,7 @@ impl Settings {
         settings.auth.take(root.section("auth"));
         settings.storage.take(root.section("storage"));
         settings.query.take(root.section("query"));
+        settings.dashboards.take(root.section("dashboards"));
         let mut health = root.section("health");
         health.read("listen", &mut settings.health.listen, units::socket_addr);
         health.finish();
@@ -252,6 +277,20 @@ impl Query {
         from.read("timeout", &mut self.timeout, |value| units::duration(value, seconds(1, 3600)));
         from.read("samples_max", &mut self.samples_max, |value| units::integer(value, 1000..=2_000_000_000));
         from.read("series_max", &mut self.series_max, |value| units::integer(value, 100..=100_000_000));
+        from.finish();
+    }
+}
+
+/// Files and directories that are named at most, each.
+const DEFINITION_PATHS_MAX: usize = 100;
+
+impl DefinitionPaths {
+    fn take(&mut self, mut from: Section<'_, '_>) {
+        for (key, into) in [("definition_files", &mut self.files), ("definition_dirs", &mut self.dirs)] {
+            from.read_each(key, into, DEFINITION_PATHS_MAX, |value, line| {
+                units::path(value).map(|path| DefinitionPath { path, line })
+            });
+        }
         from.finish();
     }
 }

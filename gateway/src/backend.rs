@@ -108,6 +108,9 @@ pub enum Question {
     },
     SearchLogs(LogSearch),
     Losses,
+    Dashboards,
+    /// The one with this id, which is not empty.
+    Dashboard(String),
 }
 
 #[derive(Clone, Copy, Debug)]

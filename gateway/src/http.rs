@@ -219,6 +219,16 @@ fn routes(state: State) -> impl Filter<Extract = (impl Reply,), Error = Rejectio
             })
             .boxed()
     };
+    let dashboard_by_id = {
+        let state = state.clone();
+        warp::path!("api" / "v1" / "dashboards" / String)
+            .and(get())
+            .then(move |id: String, call: Call| {
+                let state = state.clone();
+                async move { reply(dashboard(&state.0, &call, id).await) }
+            })
+            .boxed()
+    };
     route!(warp::path!("api" / "v1" / "query"), get_or_form(), query)
         .or(route!(warp::path!("api" / "v1" / "query_range"), get_or_form(), query_range))
         .unify()
@@ -241,6 +251,10 @@ fn routes(state: State) -> impl Filter<Extract = (impl Reply,), Error = Rejectio
         .or(route!(warp::path!("api" / "v1" / "logs"), get(), logs))
         .unify()
         .or(route!(warp::path!("api" / "v1" / "losses"), get(), losses))
+        .unify()
+        .or(route!(warp::path!("api" / "v1" / "dashboards"), get(), dashboards))
+        .unify()
+        .or(dashboard_by_id)
         .unify()
         .or(route!(warp::path!("api" / "v1" / "live"), get(), live_tail))
         .unify()
@@ -338,6 +352,15 @@ async fn logs(state: &Shared, call: &Call) -> Result {
 
 async fn losses(state: &Shared, call: &Call) -> Result {
     Ok(answered(state.backend.ask(call.token()?, Question::Losses).await?))
+}
+
+async fn dashboards(state: &Shared, call: &Call) -> Result {
+    Ok(answered(state.backend.ask(call.token()?, Question::Dashboards).await?))
+}
+
+/// No id has a character that a path would escape, so it is taken as it is.
+async fn dashboard(state: &Shared, call: &Call, id: String) -> Result {
+    Ok(answered(state.backend.ask(call.token()?, Question::Dashboard(id)).await?))
 }
 
 async fn live_tail(state: &Shared, call: &Call) -> Result {

@@ -6,6 +6,7 @@
 //! with it.
 
 mod ask;
+mod dashboards;
 mod tail;
 mod users;
 

@@ -3,6 +3,7 @@
 mod agents;
 mod backlog;
 mod commands;
+mod dashboards;
 mod emptied;
 mod live;
 mod messages;

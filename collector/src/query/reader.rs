@@ -15,6 +15,7 @@ use lm_schema::query_capnp::{ResultType, answer, failure, names, query_options, 
 use super::cursor::{CursorServer, Rows};
 use super::pool::{Cancelled, Pool, PoolError};
 use super::tail::TailServer;
+use crate::dashboards::{self, Dashboards};
 use crate::ingest::IngestHandle;
 use crate::log_filter::{LogFilter, matchers, read_query};
 use crate::store::Store;
@@ -27,6 +28,7 @@ pub struct QueryContext {
     pub engine: Engine,
     /// When the caller names none, and the longest that it may name.
     pub timeout: Duration,
+    pub dashboards: Dashboards,
 }
 
 /// Most lines of one log answer: it is one message.
@@ -467,6 +469,25 @@ impl reader::Server for ReaderServer {
                 to.set_items(counts.items);
                 to.set_batches(counts.batches);
             }
+        }
+        Ok(())
+    }
+
+    async fn dashboards(
+        self: Rc<Self>,
+        params: reader::DashboardsParams,
+        mut results: reader::DashboardsResults,
+    ) -> Result<(), capnp::Error> {
+        let id = params.get()?.get_id()?.to_string()?;
+        drop(params);
+        let dashboards = &self.context.dashboards;
+        let chosen: Vec<_> = match &id[..] {
+            "" => dashboards.all().iter().collect(),
+            id => dashboards.find(id).into_iter().collect(),
+        };
+        let mut list = results.get().init_dashboards(chosen.len() as u32);
+        for (index, dashboard) in chosen.into_iter().enumerate() {
+            dashboards::write(dashboard, list.reborrow().get(index as u32));
         }
         Ok(())
     }

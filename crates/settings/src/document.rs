@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -131,11 +132,11 @@ impl<'a, 'i> Section<'a, 'i> {
     }
 
     /// The tables of the list `name`: each `[[name]]`, or inline tables between
-    /// brackets. More than `count_max` are a mistake and not looked at.
-    pub fn sections(&mut self, name: &'static str, count_max: usize) -> Vec<Section<'a, 'i>> {
+    /// brackets. Another number of them than `counts` is a mistake.
+    pub fn sections(&mut self, name: &'static str, counts: RangeInclusive<usize>) -> Vec<Section<'a, 'i>> {
         let expected = "expected a list of tables";
         let mut tables = Vec::new();
-        for (value, offset) in self.entries(name, count_max, expected) {
+        for (value, offset) in self.entries(name, counts, expected) {
             match value {
                 Value::Table(table) => tables.push(Section {
                     prefix: format!("{}{name}.", self.prefix),
@@ -152,7 +153,7 @@ impl<'a, 'i> Section<'a, 'i> {
 
     /// Reads the list at `key`: `parse` gets each entry and its line. What is
     /// nonsense is reported there and left out. More than `count_max` entries
-    /// are a mistake and not looked at.
+    /// are a mistake.
     pub fn read_each<T>(
         &mut self,
         key: &'static str,
@@ -160,7 +161,7 @@ impl<'a, 'i> Section<'a, 'i> {
         count_max: usize,
         mut parse: impl FnMut(&Value<'i>, usize) -> Result<T, String>,
     ) {
-        for (value, offset) in self.entries(key, count_max, "expected a list") {
+        for (value, offset) in self.entries(key, 0..=count_max, "expected a list") {
             match parse(value, self.mistakes.line(offset)) {
                 Ok(parsed) => into.push(parsed),
                 Err(expected) => self.complain(offset, &format!("{key} has {}; {expected}", show(value))),
@@ -168,20 +169,26 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
-    /// The entries of the list at `key`, and where each begins.
+    /// The entries of the list at `key`, and where each begins; none when
+    /// their number is not in `counts`.
     fn entries(
         &mut self,
         key: &'static str,
-        count_max: usize,
+        counts: RangeInclusive<usize>,
         expected: &str,
     ) -> Vec<(&'a Value<'i>, usize)> {
         self.known.push(key);
-        let Some(value) = self.table.and_then(|table| table.get(key)) else { return Vec::new() };
+        let Some(value) = self.table.and_then(|table| table.get(key)) else {
+            if *counts.start() > 0 {
+                self.complain_missing(key, &format!("; {expected}"));
+            }
+            return Vec::new();
+        };
         let at = value.span().start;
         match value.get_ref() {
-            Value::Array(entries) if entries.len() > count_max => {
-                let message = format!("{key} has {} entries; at most {count_max} are allowed", entries.len());
-                self.complain(at, &message);
+            Value::Array(entries) if !counts.contains(&entries.len()) => {
+                let (count, from, to) = (entries.len(), counts.start(), counts.end());
+                self.complain(at, &format!("{key} has {count} entries; expected {from} to {to}"));
                 Vec::new()
             }
             Value::Array(entries) => {
@@ -203,11 +210,17 @@ impl<'a, 'i> Section<'a, 'i> {
         into: &mut T,
         parse: impl FnOnce(&Value<'i>) -> Result<T, String>,
     ) {
-        // Of a file that is no TOML, the key may be in what was not understood.
-        if !self.has(key) && self.mistakes.broken.is_empty() {
-            self.complain(self.offset, &format!("{key} is missing"));
+        if !self.has(key) {
+            self.complain_missing(key, "");
         }
         self.read(key, into, parse);
+    }
+
+    /// Of a file that is no TOML, the key may be in what was not understood.
+    fn complain_missing(&self, key: &str, hint: &str) {
+        if self.mistakes.broken.is_empty() {
+            self.complain(self.offset, &format!("{key} is missing{hint}"));
+        }
     }
 
     /// Whether the file says anything for `key`.

@@ -54,6 +54,16 @@ pub fn integer(value: &Value<'_>, range: RangeInclusive<u32>) -> Result<u32, Str
         .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
+/// A number that has a size: neither infinite nor NaN.
+pub fn number(value: &Value<'_>) -> Result<f64, String> {
+    let number = match value {
+        Value::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64),
+        Value::Float(number) => number.as_str().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number: &f64| number.is_finite()).ok_or_else(|| "expected a number".to_owned())
+}
+
 /// The word's value; `words` are all that are allowed.
 pub fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Result<T, String> {
     let Value::String(text) = value else { return Err(one_of(words)) };

@@ -15,7 +15,7 @@ use lm_schema::query_capnp::{
 use tokio::sync::mpsc;
 
 use super::users::User;
-use super::{Session, call_failed, failed, timed_out};
+use super::{Session, call_failed, dashboards, failed, timed_out};
 use crate::backend::{Answered, CHUNKS_AHEAD, Failure, FailureKind, QueryOptions, Question, Token};
 use crate::json::{self, Notes, Results, Shape};
 use crate::params::{LogFilter, LogSearch, Selection};
@@ -24,6 +24,7 @@ use crate::params::{LogFilter, LogSearch, Selection};
 type More = LocalBoxFuture<'static, ()>;
 /// The collector gets this much longer to answer than to evaluate.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+const NO_DASHBOARD: &str = "there is no dashboard with this id; /api/v1/dashboards lists all";
 
 /// Answers `question` with the rights of the token's holder.
 pub(super) async fn ask(
@@ -98,6 +99,19 @@ async fn dispatch(
             let response = in_time(session.patience, reader.losses_request().send().promise).await?;
             let streams = response.get().and_then(|results| results.get_streams());
             whole(streams.and_then(losses).map_err(|error| failed(&error))?)
+        }
+        Question::Dashboards => {
+            let response = in_time(session.patience, reader.dashboards_request().send().promise).await?;
+            let list = response.get().and_then(|results| results.get_dashboards());
+            whole(list.and_then(dashboards::all).map_err(|error| failed(&error))?)
+        }
+        Question::Dashboard(id) => {
+            let mut request = reader.dashboards_request();
+            request.get().set_id(&id[..]);
+            let response = in_time(session.patience, request.send().promise).await?;
+            let list = response.get().and_then(|results| results.get_dashboards());
+            let found = list.and_then(dashboards::one).map_err(|error| failed(&error))?;
+            whole(found.ok_or_else(|| Failure::new(FailureKind::NotFound, NO_DASHBOARD))?)
         }
     }
 }
