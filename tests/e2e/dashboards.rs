@@ -15,9 +15,21 @@ use crate::{SOON, append, eventually};
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// A whole custom definition.
-const CUSTOM: &str = "id = \"up\"\ntitle = \"Up\"\n[[rows]]\n[[rows.panels]]\ntitle = \"Agents\"\nkind = \"stat\"\n\
-                      queries = [{ expr = \"sum(lmagent_up)\", legend = \"all\" }]\n\
-                      thresholds = [{ from = 0, level = \"critical\" }, { from = 0.5, level = \"ok\" }]\n";
+const CUSTOM: &str = r#"id = "up"
+title = "Up"
+[[rows]]
+[[rows.panels]]
+title = "Agents"
+kind = "stat"
+queries = [{ expr = "sum(lmagent_up)", legend = "all" }]
+thresholds = [{ from = 0, level = "critical" }, { from = 0.5, level = "ok" }]
+[[rows.panels]]
+title = "Lines"
+description = "a\nb"
+kind = "logs"
+width = 12
+logs = { selector = '{instance=~"web.*"}', contains = ["a b"], exclude = ["c"], regex = "d$" }
+"#;
 
 /// The entries of a list, which is never empty here.
 #[track_caller]
@@ -115,11 +127,15 @@ fn custom_dashboards_are_served_to_readers() {
     assert_eq!(seen, [("host", true), ("lightmetrics", true), ("logs", false), ("up", false)]);
     assert_eq!(
         get("/api/v1/dashboards/up").body,
-        "{\"status\":\"success\",\"data\":{\"id\":\"up\",\"title\":\"Up\",\"description\":\"\",\"tags\":[],\
-         \"builtin\":false,\"range_seconds\":3600,\"refresh_seconds\":0,\"variables\":[],\"rows\":[{\"title\":\"\",\
-         \"panels\":[{\"title\":\"Agents\",\"description\":\"\",\"kind\":\"stat\",\"unit\":\"none\",\"width\":6,\
-         \"thresholds\":[{\"from\":0,\"level\":\"critical\"},{\"from\":0.5,\"level\":\"ok\"}],\
-         \"queries\":[{\"expr\":\"sum(lmagent_up)\",\"legend\":\"all\"}]}]}]}}"
+        concat!(
+            r#"{"status":"success","data":{"id":"up","title":"Up","description":"","tags":[],"builtin":false,"#,
+            r#""range_seconds":3600,"refresh_seconds":0,"variables":[],"rows":[{"title":"","panels":["#,
+            r#"{"title":"Agents","description":"","kind":"stat","unit":"none","width":6,"#,
+            r#""thresholds":[{"from":0,"level":"critical"},{"from":0.5,"level":"ok"}],"#,
+            r#""queries":[{"expr":"sum(lmagent_up)","legend":"all"}]},"#,
+            r#"{"title":"Lines","description":"a\nb","kind":"logs","unit":"none","width":12,"thresholds":[],"#,
+            r#""logs":{"selector":"{instance=~\"web.*\"}","contains":["a b"],"exclude":["c"],"regex":"d$"}}]}]}}"#
+        )
     );
     for path in ["/api/v1/dashboards/nothing", "/api/v1/dashboards/up/x", "/api/v1/dashboards/%2e%2e"] {
         let missing = get(path);
