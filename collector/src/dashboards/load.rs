@@ -124,7 +124,11 @@ fn read(files: Vec<Found>, config: &Path, mistakes: &mut Vec<Mistake>) -> Vec<(P
         // Opening anything else, such as a FIFO, could block for ever.
         let text = match fs::metadata(&path) {
             Ok(facts) if facts.is_file() => lm_settings::read_text(&path, FILE_BYTES_MAX),
-            Ok(_) => Err(vec![Mistake { file: path.clone(), line: 1, message: "is not a file".to_owned() }]),
+            Ok(_) => Err(vec![Mistake {
+                file: path.clone(),
+                line: 1,
+                message: "is not a regular file".to_owned(),
+            }]),
             Err(error) => {
                 let message = format!("dashboards: cannot read {}: {error}", path.display());
                 Err(vec![Mistake { file: config.to_owned(), line: config_line, message }])

@@ -282,7 +282,7 @@ fn bounds_of_all_definitions() {
         },
         Path::new("server.toml"),
     );
-    assert_eq!(found.unwrap_err()[0].to_string(), "/dev/zero:1: is not a file");
+    assert_eq!(found.unwrap_err()[0].to_string(), "/dev/zero:1: is not a regular file");
 }
 
 #[test]
