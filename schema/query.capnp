@@ -14,9 +14,9 @@ interface Reader {
   searchLogs @5 (search :LogSearch) -> (answer :LogAnswer);
   tail @6 (after :EventId, filter :LogFilter) -> (tail :Tail);
   losses @7 () -> (streams :List(StreamAccount));
+  dashboards @8 (id :Text) -> (dashboards :List(Dashboard));
   # One dashboard, or all when the id is empty. The collector bounds what it
   # has, so that an answer is one message.
-  dashboards @8 (id :Text) -> (dashboards :List(Dashboard));
 }
 
 struct QueryOptions {

@@ -46,6 +46,7 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "searchLogs", signature: "(search :LogSearch) -> (answer :LogAnswer)", doc: "" },
         Method { name: "tail", signature: "(after :EventId, filter :LogFilter) -> (tail :Tail)", doc: "" },
         Method { name: "losses", signature: "() -> (streams :List(StreamAccount))", doc: "" },
+        Method { name: "dashboards", signature: "(id :Text) -> (dashboards :List(Dashboard))", doc: "One dashboard, or all when the id is empty. The collector bounds what it\nhas, so that an answer is one message." },
     ] },
     Interface { name: "Tail", id: 0xf43e58039057bd8f, doc: "Long poll. The ring is shared and bounded: a reader that lags is told how\nmany events it missed.", methods: &[
         Method { name: "next", signature: "(waitMs :UInt32, eventsMax :UInt32) -> (events :List(TailEvent), missed :UInt64, isRestarted :Bool, next :EventId)", doc: "" },
