@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lm_model::{Labels, Matcher};
+use lm_model::{AHEAD, Ahead, Labels, Matcher, Timestamp};
 
 use crate::matcher::Compiled;
 use crate::search::{self, LogAnswer, LogQuery};
@@ -70,6 +70,8 @@ pub struct RecentStats {
 pub struct Recent {
     options: RecentOptions,
     streams: BTreeMap<Labels, Stream>,
+    /// Streams with lines in the future.
+    ahead: Ahead<Labels>,
     lines: usize,
     bytes: usize,
 }
@@ -83,7 +85,7 @@ pub(crate) struct Stream {
 
 impl Recent {
     pub fn new(options: RecentOptions) -> Self {
-        Recent { options, streams: BTreeMap::new(), lines: 0, bytes: 0 }
+        Recent { options, streams: BTreeMap::new(), ahead: Ahead::default(), lines: 0, bytes: 0 }
     }
 
     /// Stores a line. Equal lines at one time are all kept.
@@ -113,20 +115,32 @@ impl Recent {
 
     /// Drops lines older than the retention time, then, if memory is over its
     /// bound, the oldest segments of all streams, and then streams without
-    /// lines.
+    /// lines. Lines in the future count as old as their arrival: those of a
+    /// stream go when for the retention time none has come.
     pub fn expire(&mut self, now_unix_nano: i64) -> Expired {
-        let retention = i64::try_from(self.options.retention.as_nanos()).unwrap_or(i64::MAX);
-        let age = self.expire_age(now_unix_nano.saturating_sub(retention));
-        let memory = if self.is_over_memory() { self.expire_memory() } else { Removed::default() };
+        let age = self.expire_age(now_unix_nano);
+        let memory =
+            if self.is_over_memory() { self.expire_memory(now_unix_nano) } else { Removed::default() };
         Expired { age, memory }
     }
 
-    fn expire_age(&mut self, oldest: i64) -> Removed {
+    fn expire_age(&mut self, now_unix_nano: i64) -> Removed {
+        let retention = i64::try_from(self.options.retention.as_nanos()).unwrap_or(i64::MAX);
+        let oldest = now_unix_nano.saturating_sub(retention);
+        let now = Timestamp::from_nanos(now_unix_nano);
         let mut lines = 0;
-        for stream in self.streams.values_mut() {
-            if stream.segments.first().is_some_and(|segment| segment.first_time() < oldest) {
+        for (labels, stream) in &mut self.streams {
+            let [first, ..] = &stream.segments[..] else { continue };
+            let [.., last] = &stream.segments[..] else { continue };
+            let is_old = first.first_time() < oldest;
+            let came = self.ahead.look(labels, Timestamp::from_nanos(last.last_time()), now);
+            let is_old_ahead = came.is_some_and(|came| came < Timestamp::from_nanos(oldest));
+            if is_old || is_old_ahead {
                 self.bytes -= stream.bytes();
                 lines += stream.remove_before(oldest);
+                if is_old_ahead {
+                    lines += stream.remove_after(now.saturating_add(AHEAD).as_nanos());
+                }
                 self.bytes += stream.bytes();
             }
         }
@@ -134,12 +148,18 @@ impl Recent {
         Removed { lines, streams: self.remove_empty_streams() }
     }
 
-    fn expire_memory(&mut self) -> Removed {
+    fn expire_memory(&mut self, now_unix_nano: i64) -> Removed {
+        let now = Timestamp::from_nanos(now_unix_nano);
+        let came = |labels: &Labels, nanos: i64| {
+            let time = Timestamp::from_nanos(nanos);
+            let came = self.ahead.came(labels, time, now);
+            if came == time { nanos } else { came.as_nanos() }
+        };
         let mut oldest_first: Vec<(i64, Labels)> = self
             .streams
             .iter()
             .flat_map(|(labels, stream)| {
-                stream.segments.iter().map(|segment| (segment.last_time(), labels.clone()))
+                stream.segments.iter().map(|segment| (came(labels, segment.last_time()), labels.clone()))
             })
             .collect();
         oldest_first.sort_unstable();
@@ -155,6 +175,7 @@ impl Recent {
             if stream.segments.is_empty() {
                 self.bytes -= stream.bytes() + table_bytes(&labels);
                 self.streams.remove(&labels);
+                self.ahead.forget(&labels);
                 removed.streams += 1;
             }
         }
@@ -164,11 +185,12 @@ impl Recent {
 
     fn remove_empty_streams(&mut self) -> usize {
         let before = self.streams.len();
-        let bytes = &mut self.bytes;
+        let (bytes, ahead) = (&mut self.bytes, &mut self.ahead);
         self.streams.retain(|labels, stream| {
             let keep = !stream.segments.is_empty();
             if !keep {
                 *bytes -= stream.bytes() + table_bytes(labels);
+                ahead.forget(labels);
             }
             keep
         });
@@ -243,6 +265,18 @@ impl Stream {
     fn bytes(&self) -> usize {
         let segments: usize = self.segments.iter().map(Segment::bytes).sum();
         segments + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    /// Removes lines after `time`; returns how many.
+    fn remove_after(&mut self, time: i64) -> usize {
+        let whole = self.segments.partition_point(|segment| segment.first_time() <= time);
+        let mut removed: usize = self.segments.drain(whole..).map(|segment| segment.len()).sum();
+        if let Some(last) = self.segments.last_mut().filter(|segment| segment.last_time() > time) {
+            let kept = last.first_at(time.saturating_add(1));
+            removed += last.len() - kept;
+            last.truncate(kept);
+        }
+        removed
     }
 
     /// Removes lines before `time`; returns how many.

@@ -91,6 +91,11 @@ impl Segment {
         *self = self.copy(count, self.len());
     }
 
+    /// Keeps the first `count` lines, at least one.
+    pub fn truncate(&mut self, count: usize) {
+        *self = self.copy(0, count);
+    }
+
     fn copy(&self, start: usize, end: usize) -> Segment {
         let offset = start.checked_sub(1).map_or(0, |before| self.ends[before]);
         let text_end = end.checked_sub(1).map_or(0, |last| self.ends[last]);

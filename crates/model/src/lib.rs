@@ -4,6 +4,7 @@
 //! This crate does no I/O, reads no clock and knows no wire format. Start with
 //! [`Labels`] for metrics, [`LogRecord`] for logs and [`BatchId`] for delivery.
 
+mod ahead;
 mod batch;
 mod labels;
 mod log;
@@ -11,6 +12,7 @@ mod matcher;
 mod sample;
 mod time;
 
+pub use ahead::{AHEAD, Ahead};
 pub use batch::{BatchId, Incarnation, Loss, LossReason, Resume, Stream, UnknownStream};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME};
 pub use log::LogRecord;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use lm_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
+use lm_model::{AHEAD, Ahead, Labels, Matcher, Sample, TimeRange, Timestamp};
 
 use crate::index::Index;
 use crate::matcher::Compiled;
@@ -127,6 +127,8 @@ pub struct Head {
     ids: HashMap<Labels, SeriesId>,
     next_id: u32,
     index: Index,
+    /// Series with samples in the future.
+    ahead: Ahead<SeriesId>,
     samples: usize,
     /// Estimated memory of series and chunks; the index counts its own.
     bytes: usize,
@@ -140,6 +142,7 @@ impl Head {
             ids: HashMap::new(),
             next_id: 0,
             index: Index::default(),
+            ahead: Ahead::default(),
             samples: 0,
             bytes: 0,
         }
@@ -189,19 +192,28 @@ impl Head {
 
     /// Drops samples older than the retention time, then, if memory is over
     /// its bound, the oldest chunks of all series, and then series without
-    /// samples.
+    /// samples. Samples in the future count as old as their arrival: those of
+    /// a series go when for the retention time none has come.
     pub fn expire(&mut self, now: Timestamp) -> Expired {
-        let age = self.expire_age(now.saturating_sub(self.options.retention));
-        let memory = if self.is_over_memory() { self.expire_memory() } else { Removed::default() };
+        let age = self.expire_age(now);
+        let memory = if self.is_over_memory() { self.expire_memory(now) } else { Removed::default() };
         Expired { age, memory }
     }
 
-    fn expire_age(&mut self, oldest: Timestamp) -> Removed {
+    fn expire_age(&mut self, now: Timestamp) -> Removed {
+        let oldest = now.saturating_sub(self.options.retention);
         let mut samples = 0;
-        for series in self.series.values_mut() {
-            if series.chunks().first().is_some_and(|chunk| chunk.start < oldest) {
+        for (id, series) in &mut self.series {
+            let [first, ..] = series.chunks() else { continue };
+            let [.., last] = series.chunks() else { continue };
+            let is_old = first.start < oldest;
+            let is_old_ahead = self.ahead.look(id, last.last, now).is_some_and(|came| came < oldest);
+            if is_old || is_old_ahead {
                 self.bytes -= series.bytes();
                 samples += series.remove_before(oldest);
+                if is_old_ahead {
+                    samples += series.remove_after(now.saturating_add(AHEAD));
+                }
                 self.bytes += series.bytes();
             }
         }
@@ -209,12 +221,14 @@ impl Head {
         Removed { samples, series: self.remove_empty_series() }
     }
 
-    fn expire_memory(&mut self) -> Removed {
+    fn expire_memory(&mut self, now: Timestamp) -> Removed {
         let target = self.options.bytes_max / 16 * MEMORY_TARGET_SIXTEENTHS;
         let mut oldest_first: Vec<(Timestamp, SeriesId)> = self
             .series
             .iter()
-            .flat_map(|(id, series)| series.chunks().iter().map(|chunk| (chunk.last, *id)))
+            .flat_map(|(id, series)| {
+                series.chunks().iter().map(|chunk| (self.ahead.came(id, chunk.last, now), *id))
+            })
             .collect();
         oldest_first.sort_unstable();
         let mut removed = Removed::default();
@@ -251,6 +265,7 @@ impl Head {
             let series = self.series.remove(id).expect("the list was made from this table");
             self.bytes -= table_bytes(labels) + series.bytes();
             self.ids.remove(labels);
+            self.ahead.forget(id);
         }
         self.index.remove(&empty);
         if self.ids.capacity() > 4 * self.ids.len() {

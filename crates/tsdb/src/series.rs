@@ -92,6 +92,19 @@ impl Series {
         removed
     }
 
+    /// Removes samples after `time`; returns how many.
+    pub fn remove_after(&mut self, time: Timestamp) -> usize {
+        let whole = self.chunks.partition_point(|chunk| chunk.start <= time);
+        let mut removed: usize = self.chunks.drain(whole..).map(|chunk| chunk.len).sum();
+        if let Some(last) = self.chunks.last_mut().filter(|chunk| chunk.last > time) {
+            let kept: Vec<_> = last.iter().filter(|sample| sample.time <= time).collect();
+            removed += last.len - kept.len();
+            *last = Chunk::from_samples(&kept);
+        }
+        self.chunks.shrink_to_fit();
+        removed
+    }
+
     /// Removes the `count` oldest chunks; returns how many samples they held.
     pub fn remove_first_chunks(&mut self, count: usize) -> usize {
         let removed = self.chunks.drain(..count).map(|chunk| chunk.len).sum();

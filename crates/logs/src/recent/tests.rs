@@ -234,3 +234,28 @@ proptest! {
         prop_assert_eq!(recent.stats(), RecentStats::default());
     }
 }
+
+#[test]
+fn lines_in_the_future_neither_stay_for_ever_nor_displace_others() {
+    let minute = 60_000_000_000;
+    let (now, year) = (1_000 * minute, 525_600 * minute);
+    let options = RecentOptions { bytes_max: 64 << 20, retention: Duration::from_secs(3600) };
+    let mut recent = Recent::new(options);
+    recent.append(&labels("a"), now, b"now").unwrap();
+    recent.append(&labels("a"), now + year, b"ahead").unwrap();
+    recent.append(&labels("b"), now + year, b"ahead").unwrap();
+    assert_eq!(recent.expire(now).age.lines, 0);
+    recent.append(&labels("b"), now + year + 1_000_000, b"later").unwrap();
+    assert_eq!(recent.expire(now + 30 * minute).age.lines, 0);
+    assert_eq!(recent.expire(now + 61 * minute).age.lines, 2);
+    assert_eq!(recent.expire(now + 91 * minute).age.lines, 2);
+    assert_eq!(recent.stats(), RecentStats { streams: 0, lines: 0, bytes: 0 });
+
+    // Memory is short: what came first goes first, whatever its time says.
+    recent.append(&labels("ahead"), now + year, b"first").unwrap();
+    recent.expire(now);
+    recent.append(&labels("right"), now + 5 * minute, b"second").unwrap();
+    recent.options.bytes_max = recent.stats().bytes - 1;
+    assert_eq!(recent.expire(now + 5 * minute).memory.lines, 1);
+    assert_eq!(lines(&recent.search(&everything()).unwrap()), ["second"]);
+}

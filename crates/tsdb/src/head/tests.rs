@@ -257,3 +257,40 @@ proptest! {
         prop_assert_eq!(head.stats(), HeadStats::default());
     }
 }
+
+#[test]
+fn samples_in_the_future_neither_stay_for_ever_nor_displace_others() {
+    let hour = 3_600_000;
+    let (now, year) = (100 * hour, 365 * 24 * hour);
+    let at = |millis| Timestamp::from_millis(millis);
+    let mut head = head();
+    let id = head.series(&labels("clock=wrong")).unwrap();
+    head.append(id, &[sample(now, 1.0), sample(now + year, 2.0), sample(now + year + 1, 3.0)]).unwrap();
+    let within = head.series(&labels("clock=fast")).unwrap();
+    head.append(within, &[sample(now + 600_000, 1.0)]).unwrap();
+    assert_eq!(head.expire(at(now)).age.samples, 0);
+    // One comes half an hour later: all of its series stay for another hour.
+    head.append(id, &[sample(now + year + 2, 4.0)]).unwrap();
+    assert_eq!(head.expire(at(now + hour / 2)).age.samples, 0);
+    assert_eq!(head.expire(at(now + hour + 1)).age.samples, 1, "the one of now, by its own time");
+    assert_eq!(head.expire(at(now + hour / 2 + hour)).age.samples, 1, "the fast clock's");
+    let expired = head.expire(at(now + hour / 2 + hour + 1)).age;
+    assert_eq!((expired.samples, head.stats().series, head.stats().bytes), (3, 0, head.bytes()));
+
+    // Memory is short: what came first goes first, whatever its time says.
+    let mut head =
+        Head::new(HeadOptions { bytes_max: 0, retention: Duration::from_secs(360_000), series_max: 1000 });
+    let ahead = head.series(&labels("clock=wrong")).unwrap();
+    for minute in 0..240 {
+        head.append(ahead, &[sample(now + year + minute * 60_000, 1.0)]).unwrap();
+    }
+    head.expire(at(now + 240 * 60_000));
+    let right = head.series(&labels("clock=right")).unwrap();
+    for minute in 180..300 {
+        head.append(right, &[sample(now + minute * 60_000, 1.0)]).unwrap();
+    }
+    head.options.bytes_max = head.bytes() - 1;
+    assert_eq!(head.expire(at(now + 300 * 60_000)).memory.samples, 120, "the first half of those ahead");
+    let left = head.select(&[], TimeRange::ALL, SelectLimits::NONE).unwrap();
+    assert_eq!(left.iter().map(|(_, samples)| samples.len()).collect::<Vec<_>>(), [120, 120]);
+}
