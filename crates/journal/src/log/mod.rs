@@ -139,6 +139,7 @@ pub struct Log<F: Fs> {
 #[derive(Debug)]
 struct Active<T> {
     id: SegmentId,
+    tag: [u8; 16],
     file: T,
     /// Everything below is durable; 0 until the first sync.
     synced: u64,
@@ -426,6 +427,7 @@ impl<F: Fs> Log<F> {
         }
         let mut active = Active {
             id,
+            tag: self.options.tag,
             file,
             synced: 0,
             written: 0,
@@ -457,7 +459,7 @@ impl<F: Fs> Log<F> {
         if active.group_end.is_none() {
             active.group_end = Some(end);
             let (previous_id, previous_end) = active.previous;
-            let (id, tag) = (active.id, self.options.tag);
+            let (id, tag) = (active.id, active.tag);
             let header = SegmentHeader { id, tag, previous_id, previous_end, group_end: end };
             let encoded = format::encode_segment_header(&header);
             active.buffer[..encoded.len()].copy_from_slice(&encoded);
@@ -489,7 +491,7 @@ impl<F: Fs> Log<F> {
             active.id,
             Segment {
                 id: active.id,
-                tag: Some(self.options.tag),
+                tag: Some(active.tag),
                 end,
                 file_bytes: end.max(active.allocated),
                 records: active.records,
