@@ -244,6 +244,8 @@ impl Intake {
             Command::Begin { cluster_id, resume, reply } => {
                 let began = self.outbox.begin(&cluster_id, &resume);
                 self.has_acknowledgements = true;
+                // Before the answer: the incarnation may be a new one.
+                self.publish();
                 drop(reply.send(began.map_err(|error| error.to_string())));
             }
             Command::Fetch { stream, reply } => {

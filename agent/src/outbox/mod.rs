@@ -79,9 +79,7 @@ impl Outbox {
     ///
     /// When the directory cannot be used or another process has it.
     pub fn open(settings: &Settings, now_unix_ms: u64) -> Result<Outbox, Error> {
-        let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(Error::Random)?;
-        let candidate = lm_journal::Incarnation { ordinal: now_unix_ms, nonce: u64::from_ne_bytes(nonce) };
+        let candidate = lm_journal::Incarnation { ordinal: now_unix_ms, nonce: random_nonce()? };
         let options = QueueOptions {
             bytes_max: settings.queue.bytes_max,
             segment_bytes: settings.queue.segment_bytes,
@@ -228,6 +226,9 @@ impl Outbox {
         if cluster_id.is_empty() || cluster_id.len() > CLUSTER_ID_BYTES_MAX {
             return Err(Error::ClusterId(cluster_id.len()));
         }
+        if self.cluster_id().is_empty() {
+            self.surpass(resume)?;
+        }
         let Outbox { queue, batcher, cursors, .. } = self;
         match queue.cluster() {
             None | Some([]) => queue.pin_cluster(cluster_id, &mut || snapshot(batcher, cursors))?,
@@ -238,6 +239,30 @@ impl Outbox {
         self.queue.resume(&resume)?;
         self.items_after = [None; 3];
         Ok(true)
+    }
+
+    /// Begins a new incarnation if the collector knows a later one than ours:
+    /// the queue was lost, and the clock is behind what it was. Only for a
+    /// queue that is nobody's yet: the copy of a queue must not get ahead of
+    /// its original. Pinning the cluster makes it durable.
+    fn surpass(&mut self, resume: &[Resume]) -> Result<(), Error> {
+        let ours = self.queue.incarnation();
+        let Some(newest) = resume.iter().map(|at| to_journal(at.incarnation)).max().filter(|at| *at > ours)
+        else {
+            return Ok(());
+        };
+        let ordinal = newest.ordinal.saturating_add(1);
+        let next = lm_journal::Incarnation { ordinal, nonce: random_nonce()? };
+        tracing::warn!(
+            ours = %from_journal(ours), known = %from_journal(newest), next = %from_journal(next),
+            "the collector knows a later run of this agent: was its queue lost and its clock set back? \
+             What was queued before this session is kept apart there"
+        );
+        self.queue.begin_incarnation(next);
+        // References of one incarnation mean nothing in another.
+        self.batcher.next_epoch();
+        self.ends = [0; 3];
+        Ok(())
     }
 
     pub fn rewind(&mut self, stream: Stream) {
@@ -300,6 +325,12 @@ fn last_cursors(queue: &Queue<Disk>) -> Result<BTreeMap<FileKey, FileCursor>, Er
         }
     })?;
     Ok(cursors)
+}
+
+fn random_nonce() -> Result<u64, Error> {
+    let mut nonce = [0; 8];
+    getrandom::fill(&mut nonce).map_err(Error::Random)?;
+    Ok(u64::from_ne_bytes(nonce))
 }
 
 fn snapshot(batcher: &Batcher, cursors: &BTreeMap<FileKey, FileCursor>) -> Vec<u8> {

@@ -201,6 +201,38 @@ fn a_queue_belongs_to_one_cluster() {
 }
 
 #[test]
+fn a_lost_queue_goes_on_above_what_the_collector_knows() {
+    let bench = Bench::new(OnFull::DropOldest);
+    let mut outbox = bench.open();
+    append_line(&mut outbox, 0, 10);
+    outbox.sync().unwrap();
+    let low = outbox.fetch(Stream::Logs).unwrap().unwrap().header.id.incarnation;
+    let known = Incarnation { ordinal: low.ordinal + 1_000_000, nonce: 9 };
+    let resume = [Resume { stream: Stream::Logs, incarnation: known, durable_end: 70, landed_end: 70 }];
+    assert!(outbox.begin(b"one", &resume).unwrap());
+    let facts = outbox.facts(&Counters::default());
+    assert_eq!((facts.incarnation.ordinal, facts.ends), (known.ordinal + 1, [0; 3]));
+    append_line(&mut outbox, 1, 10);
+    outbox.sync().unwrap();
+    // What was queued keeps its place and goes first; what is new begins anew.
+    let first = outbox.fetch(Stream::Logs).unwrap().unwrap().header;
+    let second = outbox.fetch(Stream::Logs).unwrap().unwrap();
+    assert_eq!((first.id.incarnation, first.id.sequence), (low, 0));
+    assert_eq!((second.header.id.incarnation, second.header.id.sequence), (facts.incarnation, 0));
+    assert_eq!((second.header.dictionary_length, second.header.items_before), (0, 0));
+    let part = outbox.dictionary(&second.header, second.position.unwrap()).unwrap();
+    assert_eq!((part.incarnation, part.entries.len()), (facts.incarnation, 0));
+    // Once: a queue that is somebody's never does it, or a copy could.
+    let later = Incarnation { ordinal: known.ordinal + 5, nonce: 9 };
+    let resume = [Resume { stream: Stream::Logs, incarnation: later, durable_end: 70, landed_end: 70 }];
+    assert!(outbox.begin(b"one", &resume).unwrap());
+    assert_eq!(outbox.facts(&Counters::default()).incarnation, facts.incarnation);
+    drop(outbox);
+    let next = bench.open().facts(&Counters::default()).incarnation;
+    assert_eq!(next.ordinal, known.ordinal + 2, "and it is remembered");
+}
+
+#[test]
 fn acknowledged_batches_are_not_handed_out_again() {
     let bench = Bench::new(OnFull::DropOldest);
     let mut outbox = bench.open();

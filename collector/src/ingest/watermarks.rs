@@ -176,23 +176,31 @@ impl Watermarks {
     }
 
     /// Where the given incarnations of an agent stand; unknown ones are at 0.
+    /// Behind them the newest of each stream, if it is not among them: an
+    /// agent that lost its queue learns what its next one must be above.
     pub fn resume(&self, agent: &Arc<str>, held: &[(Stream, Incarnation)]) -> Vec<Resume> {
+        let newest = Stream::ALL.into_iter().filter_map(|stream| {
+            let state = self.streams.get(&(agent.clone(), stream))?;
+            let (incarnation, _) = state.incarnations.last_key_value()?;
+            Some((stream, *incarnation)).filter(|newest| !held.contains(newest))
+        });
         held.iter()
+            .copied()
+            .chain(newest)
             .map(|(stream, incarnation)| {
-                let durable_end = self
-                    .streams
-                    .get(&(agent.clone(), *stream))
-                    .and_then(|state| state.incarnations.get(incarnation))
-                    .map_or(0, |account| account.durable_end);
+                let durable_end = self.durable_end(agent, stream, incarnation);
                 // Without an object store, durable is as far as data goes.
-                Resume { stream: *stream, incarnation: *incarnation, durable_end, landed_end: durable_end }
+                Resume { stream, incarnation, durable_end, landed_end: durable_end }
             })
             .collect()
     }
 
     /// The end of what is stored of one incarnation.
     pub fn durable_end(&self, agent: &Arc<str>, stream: Stream, incarnation: Incarnation) -> u64 {
-        self.resume(agent, &[(stream, incarnation)])[0].durable_end
+        self.streams
+            .get(&(agent.clone(), stream))
+            .and_then(|state| state.incarnations.get(&incarnation))
+            .map_or(0, |account| account.durable_end)
     }
 
     /// Replaces an entry by what a snapshot says.
@@ -269,6 +277,22 @@ mod tests {
         // Other streams and agents have their own.
         assert_eq!(marks.check(&agent, Stream::Logs, incarnation(1), 0, 1), Verdict::Next);
         assert_eq!(store(&mut marks, &Arc::from("b"), 1, 0), Verdict::Next);
+    }
+
+    #[test]
+    fn a_login_learns_the_newest_incarnation() {
+        let (mut marks, agent) = (Watermarks::default(), Arc::from("a"));
+        let resume = |marks: &Watermarks, held: &[(Stream, Incarnation)]| -> Vec<(Stream, u64, u64)> {
+            let answers = marks.resume(&agent, held).into_iter();
+            answers.map(|at| (at.stream, at.incarnation.ordinal, at.durable_end)).collect()
+        };
+        assert_eq!(resume(&marks, &[(Stream::Metrics, incarnation(3))]), [(Stream::Metrics, 3, 0)]);
+        store(&mut marks, &agent, 4, 0);
+        store(&mut marks, &agent, 7, 0);
+        let held = [(Stream::Metrics, incarnation(4)), (Stream::Logs, incarnation(5))];
+        let expected = [(Stream::Metrics, 4, 1), (Stream::Logs, 5, 0), (Stream::Metrics, 7, 1)];
+        assert_eq!(resume(&marks, &held), expected);
+        assert_eq!(resume(&marks, &[(Stream::Metrics, incarnation(7))]), [(Stream::Metrics, 7, 1)]);
     }
 
     #[test]

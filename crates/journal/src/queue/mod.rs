@@ -28,6 +28,7 @@ use crate::fs::Fs;
 use crate::{
     Cursor, Error, Incarnation, Log, LogOptions, Position, Record, RecordHeader, Recovered, SegmentId,
 };
+use recover::tag;
 
 use state::{
     KIND_ACKNOWLEDGE, KIND_PAYLOAD, KIND_SNAPSHOT, KIND_STATE, LaneKey, State, Written, encode_loss,
@@ -269,6 +270,19 @@ impl<F: Fs> Queue<F> {
     /// The incarnation of this process.
     pub fn incarnation(&self) -> Incarnation {
         self.state.incarnation
+    }
+
+    /// Goes on under another incarnation; what is queued keeps its own. Durable with the next state record, which
+    /// the next append or [`Queue::pin_cluster`] writes.
+    ///
+    /// # Panics
+    ///
+    /// If it is not later than the present one.
+    pub fn begin_incarnation(&mut self, incarnation: Incarnation) {
+        assert!(incarnation > self.state.incarnation, "incarnations only grow");
+        self.state.incarnation = incarnation;
+        self.log.set_tag(tag(incarnation));
+        self.needs_state = true;
     }
 
     pub fn cluster(&self) -> Option<&[u8]> {

@@ -164,7 +164,7 @@ fn reach(lane: &mut Lane, end: Mark) {
     }
 }
 
-fn tag(incarnation: Incarnation) -> [u8; 16] {
+pub(super) fn tag(incarnation: Incarnation) -> [u8; 16] {
     let mut tag = [0; 16];
     tag[..8].copy_from_slice(&incarnation.ordinal.to_le_bytes());
     tag[8..].copy_from_slice(&incarnation.nonce.to_le_bytes());
