@@ -110,6 +110,7 @@ pub fn run(
         telemetry: telemetry.clone(),
         limits: settings.ingest.limits(),
         wall_clock: unix_now,
+        monotonic_clock: Instant::now,
         mutant: Mutant::chosen(),
     };
     let (core, replayed) = Core::open(spool, store.clone(), metrics, options)?;

@@ -1,13 +1,14 @@
 //! Makes durable batches visible: head, recent lines, live tail.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lm_model::{Labels, METRIC_NAME, Sample, Timestamp};
 use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
 
-use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
+use super::ahead::{Account, AheadAgents};
+use super::dictionaries::{COLLECTOR, Dictionaries, DictionaryKey, Entry, INSTANCE};
 use crate::store::Store;
 use crate::tail::{Notice, TailEvent};
 use crate::telemetry::Figure;
@@ -22,9 +23,16 @@ pub struct StoreMetrics {
     pub expired_log_lines: AtomicU64,
     pub spool_failures: AtomicU64,
     pub spool_bytes: AtomicU64,
+    /// Agents whose data was ahead of our clock, as of the last look.
+    ahead: Mutex<Vec<(Arc<str>, Account)>>,
 }
 
 impl StoreMetrics {
+    pub fn set_ahead(&self, agents: &AheadAgents) {
+        let known = agents.iter().map(|(agent, account)| (agent.clone(), account.clone())).collect();
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
     /// Adds what is stored and what became of it.
     pub fn figures(&self, store: &Store, to: &mut Vec<Figure>) {
         let (head, recent) = (store.head().stats(), store.recent().stats());
@@ -60,6 +68,19 @@ impl StoreMetrics {
                 count(&self.expired_log_lines),
             ),
         ]);
+        for (agent, account) in self.ahead.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let samples = Figure::new(
+                "lmcollector_future_samples_total",
+                "Samples stored with a time over 10 min in the future.",
+                account.samples as f64,
+            );
+            let lines = Figure::new(
+                "lmcollector_future_log_lines_total",
+                "Log lines stored with a time over 10 min in the future.",
+                account.log_lines as f64,
+            );
+            to.extend([samples, lines].map(|figure| figure.with("agent", &agent[..])));
+        }
     }
 }
 
@@ -238,11 +259,7 @@ impl Applier {
     pub fn report(&self, now: Timestamp, figures: Vec<Figure>) {
         let mut head = self.store.head_mut();
         for figure in figures {
-            let own = [
-                (METRIC_NAME, figure.name),
-                ("job", "lightmetrics"),
-                (super::dictionaries::INSTANCE, "collector"),
-            ];
+            let own = [(METRIC_NAME, figure.name), ("job", "lightmetrics"), (INSTANCE, COLLECTOR)];
             let labels = figure.labels.iter().map(|(name, value)| (*name, &value[..]));
             // Over the series limit our own figures are the first to go.
             if let Ok(series) = head.series(&Labels::from_pairs(own.into_iter().chain(labels))) {

@@ -12,6 +12,8 @@ use lm_tsdb::SeriesId;
 
 /// Label that a session's scope decides.
 pub const INSTANCE: &str = "instance";
+/// Our own, where others have an agent's name.
+pub const COLLECTOR: &str = "collector";
 
 /// Which dictionary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

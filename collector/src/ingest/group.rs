@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lm_journal::{Fs, RealFs};
 use lm_model::{LossReason, Timestamp};
@@ -11,7 +11,9 @@ use lm_schema::DecodeLimits;
 use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
 use tokio::sync::oneshot;
 
+use super::ahead::AheadAgents;
 use super::apply::Applier;
+use super::clock::{Jump, RetentionClock};
 use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
 use super::watermarks::{Outcome, Verdict, Watermarks};
@@ -30,6 +32,7 @@ pub struct CoreOptions {
     pub telemetry: Telemetry,
     pub limits: DecodeLimits,
     pub wall_clock: fn() -> Timestamp,
+    pub monotonic_clock: fn() -> Instant,
     pub mutant: Option<Mutant>,
 }
 
@@ -42,6 +45,9 @@ pub struct Core<F: Fs = RealFs> {
     pub(super) in_segment: BTreeSet<DictionaryKey>,
     pub(super) applier: Applier,
     pub(super) options: CoreOptions,
+    /// What the age of segments, samples and lines is measured by.
+    pub(super) clock: RetentionClock,
+    pub(super) ahead: AheadAgents,
     /// Appended and not yet on disk: a sync failed, the next one may succeed.
     pub(super) unfinished: Vec<Effect>,
 }
@@ -66,6 +72,7 @@ pub(super) enum Effect {
 impl<F: Fs> Core<F> {
     /// Handles a group: append all, sync once, then apply and answer.
     pub(super) fn commit(&mut self, commands: impl Iterator<Item = Command>) {
+        self.read_clock();
         let mut then = Then { answers: Vec::new(), effects: std::mem::take(&mut self.unfinished) };
         let mut waiting = Vec::new();
         for command in commands {
@@ -297,7 +304,7 @@ impl<F: Fs> Core<F> {
         payload: &[u8],
     ) -> Result<(), SpoolError> {
         let together = payload.len() + dictionary.as_ref().map_or(0, Vec::len);
-        if self.spool.needs_roll(now, together as u64) {
+        if self.spool.needs_roll(self.clock.time(), together as u64) {
             self.roll(now)?;
             // By now it holds the batch's own entries too: harmless, they repeat.
             dictionary = self.encode_dictionary(now, instance, key);
@@ -376,27 +383,27 @@ impl<F: Fs> Core<F> {
     }
 
     fn append(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), SpoolError> {
-        if self.spool.needs_roll(now, payload.len() as u64) {
+        if self.spool.needs_roll(self.clock.time(), payload.len() as u64) {
             self.roll(now)?;
         }
         self.append_here(now, payload)
     }
 
     fn append_here(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), SpoolError> {
-        let Core { spool, watermarks, dictionaries, in_segment, .. } = self;
-        spool.append(now, payload, &mut || preamble(now, watermarks, dictionaries, in_segment))
+        let Core { spool, watermarks, dictionaries, in_segment, clock, .. } = self;
+        spool.append(clock.time(), payload, &mut || preamble(now, watermarks, dictionaries, in_segment))
     }
 
     fn sync(&mut self, now: Timestamp) -> Result<(), SpoolError> {
-        let Core { spool, watermarks, dictionaries, in_segment, .. } = self;
-        spool.sync(now, &mut || preamble(now, watermarks, dictionaries, in_segment))
+        let Core { spool, watermarks, dictionaries, in_segment, clock, .. } = self;
+        spool.sync(clock.time(), &mut || preamble(now, watermarks, dictionaries, in_segment))
     }
 
     /// Begins a new segment. The old one is synced first, so that nothing has
     /// to move behind a preamble without its dictionaries.
     pub(super) fn roll(&mut self, now: Timestamp) -> Result<(), SpoolError> {
         self.sync(now)?;
-        self.spool.roll(now, encode(now, "", &Record::Watermarks(&self.watermarks)))?;
+        self.spool.roll(self.clock.time(), encode(now, "", &Record::Watermarks(&self.watermarks)))?;
         self.in_segment.clear();
         Ok(())
     }
@@ -419,10 +426,11 @@ impl<F: Fs> Core<F> {
             }
         }
         self.applier.notices(notices);
-        self.applier.expire_if_full((self.options.wall_clock)());
+        self.applier.expire_if_full(self.clock.time());
     }
 
     fn apply(&mut self, agent: &Arc<str>, header: &BatchHeader, body: Body, dropped: &[u32]) {
+        self.ahead.count(agent, &body, dropped, (self.options.wall_clock)());
         let conflicts = self.applier.apply(&mut self.dictionaries, agent, header, body, dropped, true);
         if conflicts > 0 {
             let id = header.id;
@@ -445,16 +453,43 @@ impl<F: Fs> Core<F> {
         self.unfinished = then.effects;
     }
 
+    fn read_clock(&mut self) {
+        let wall = (self.options.wall_clock)();
+        if let Some(jump) = self.clock.handle_reading((self.options.monotonic_clock)(), wall) {
+            self.tell_jump(jump, wall);
+        }
+    }
+
+    /// Logs a jump of the system clock, and tells those who watch.
+    pub(super) fn tell_jump(&self, jump: Jump, now: Timestamp) {
+        let message = match jump {
+            Jump::Ahead(by) => format!(
+                "the collector's clock is {} s ahead of what was expected: for an hour nothing expires by it",
+                by.as_secs()
+            ),
+            Jump::Believed(by) => {
+                format!("the collector's clock stayed {} s ahead: retention goes by it now", by.as_secs())
+            }
+            Jump::Back(by) => format!("the collector's clock went back by {} s", by.as_secs()),
+        };
+        tracing::warn!("{message}");
+        self.applier.notices([notice(now, "clock_jumped", super::dictionaries::COLLECTOR, message, 0)]);
+    }
+
     /// Retention, of memory and of disk.
     pub(super) fn housekeep(&mut self) {
         if !self.unfinished.is_empty() {
             self.commit(std::iter::empty());
         }
+        self.read_clock();
         let now = (self.options.wall_clock)();
-        self.applier.expire(now);
+        let notices = self.ahead.poll_notices((self.options.monotonic_clock)(), now);
+        self.applier.notices(notices);
+        self.applier.expire(self.clock.time());
         self.applier.metrics.spool_bytes.store(self.spool.bytes(), Ordering::Relaxed);
+        self.applier.metrics.set_ahead(&self.ahead);
         self.applier.report(now, self.options.telemetry.collect());
-        match self.spool.expire(now) {
+        match self.spool.expire(self.clock.time()) {
             Ok(removed) if removed > 0 => tracing::info!(segments = removed, "spool segments expired"),
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "cannot remove an expired spool segment"),

@@ -6,7 +6,9 @@
 //! in the sequence are in one synced append; queries and the live tail see it
 //! after that, never before.
 
+mod ahead;
 mod apply;
+mod clock;
 mod dictionaries;
 mod group;
 mod handle;

@@ -7,7 +7,9 @@ use lm_model::{BatchId, LossReason, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{Body, decode_body};
 
+use super::ahead::AheadAgents;
 use super::apply::{Applier, StoreMetrics};
+use super::clock::RetentionClock;
 use super::dictionaries::{Dictionaries, DictionaryKey};
 use super::group::{Core, CoreOptions};
 use super::watermarks::{Outcome, Watermarks};
@@ -36,13 +38,16 @@ impl<F: Fs> Core<F> {
         metrics: Arc<StoreMetrics>,
         options: CoreOptions,
     ) -> Result<(Core<F>, Replayed), SpoolError> {
+        let wall = (options.wall_clock)();
+        let (clock, jump) =
+            RetentionClock::new(spool.retention(), spool.begun(), (options.monotonic_clock)(), wall);
         let mut replay = Replay {
             watermarks: Watermarks::default(),
             dictionaries: Dictionaries::default(),
             applier: Applier { store, metrics },
             replayed: Replayed::default(),
             since_expiry: 0,
-            wall_clock: options.wall_clock,
+            now: clock.time(),
         };
         spool.replay(|stored| replay.handle(stored))?;
         let Replay { watermarks, dictionaries, applier, replayed, .. } = replay;
@@ -53,10 +58,14 @@ impl<F: Fs> Core<F> {
             in_segment: Default::default(),
             applier,
             options,
+            clock,
+            ahead: AheadAgents::default(),
             unfinished: Vec::new(),
         };
-        let now = (core.options.wall_clock)();
-        core.roll(now)?;
+        if let Some(jump) = jump {
+            core.tell_jump(jump, wall);
+        }
+        core.roll(wall)?;
         core.housekeep();
         Ok((core, replayed))
     }
@@ -68,7 +77,7 @@ struct Replay {
     applier: Applier,
     replayed: Replayed,
     since_expiry: u32,
-    wall_clock: fn() -> Timestamp,
+    now: Timestamp,
 }
 
 /// Records between two looks at the memory bound.
@@ -118,7 +127,7 @@ impl Replay {
         self.since_expiry += 1;
         if self.since_expiry >= EXPIRY_EVERY {
             self.since_expiry = 0;
-            self.applier.expire_if_full((self.wall_clock)());
+            self.applier.expire_if_full(self.now);
         }
     }
 

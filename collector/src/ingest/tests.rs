@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lm_journal::fault::{Fault, FaultFs};
 use lm_logs::{Direction, LogQuery, RecentOptions};
@@ -44,6 +44,7 @@ fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
         telemetry: Default::default(),
         limits: DecodeLimits::default(),
         wall_clock: now,
+        monotonic_clock: Instant::now,
         mutant: None,
     };
     let (core, _) = Core::open(spool, store.clone(), Arc::default(), core_options).unwrap();

@@ -96,7 +96,10 @@ impl<F: Fs> Spool<F> {
     /// Whether records of `lens` bytes need a new segment.
     pub fn needs_roll(&self, now: Timestamp, lens: u64) -> bool {
         let age_max = self.options.retention / SEGMENTS_PER_RETENTION;
-        self.log.needs_roll(lens) || self.active_since.saturating_add(age_max) < now
+        let is_old = self.active_since.saturating_add(age_max) < now;
+        // It would be old too late, after a clock that was wrong.
+        let is_ahead = now.saturating_add(age_max) < self.active_since;
+        self.log.needs_roll(lens) || is_old || is_ahead
     }
 
     /// Begins a new segment with `first`. Everything appended must be synced.
@@ -161,16 +164,25 @@ impl<F: Fs> Spool<F> {
         self.log.bytes()
     }
 
+    pub fn retention(&self) -> Duration {
+        self.options.retention
+    }
+
+    /// When the newest segment was begun.
+    pub fn begun(&self) -> Option<Timestamp> {
+        self.log.segments().rev().find_map(|segment| segment.tag.map(begun))
+    }
+
     /// The oldest segment, if it may go. All of its records are older than
-    /// the beginning of the one after it.
+    /// the beginning of every one after it; the earliest counts, since a clock
+    /// may have been ahead.
     fn expired(&self, cutoff: Timestamp) -> Option<SegmentId> {
         let mut segments = self.log.segments();
         let oldest = segments.next()?;
-        let next = segments.next()?;
         if self.log.active() == Some(oldest.id) {
             return None;
         }
-        let next_began = next.tag.map(begun)?;
+        let next_began = segments.filter_map(|next| next.tag.map(begun)).min()?;
         (next_began < cutoff || self.log.bytes() > self.options.bytes_max).then_some(oldest.id)
     }
 }
@@ -199,3 +211,6 @@ fn begun(tag: [u8; 16]) -> Timestamp {
     millis.copy_from_slice(&tag[..8]);
     Timestamp::from_millis(i64::from_le_bytes(millis))
 }
+
+#[cfg(test)]
+mod tests;
