@@ -2,6 +2,7 @@
 
 mod agents;
 mod backlog;
+mod clocks;
 mod commands;
 mod dashboards;
 mod emptied;

@@ -122,7 +122,21 @@ impl Api {
     /// When a page is not answered.
     pub fn all_lines(&self, selector: &str, contains: &str) -> Result<Vec<LogLine>, String> {
         let end = unix_nano() + 60_000_000_000;
-        let mut start = end - 7_200_000_000_000;
+        self.lines_between(selector, contains, end - 7_200_000_000_000, end)
+    }
+
+    /// As [`all_lines`](Self::all_lines), of any time.
+    ///
+    /// # Errors
+    ///
+    /// When a page is not answered.
+    pub fn lines_between(
+        &self,
+        selector: &str,
+        contains: &str,
+        mut start: i64,
+        end: i64,
+    ) -> Result<Vec<LogLine>, String> {
         let mut found: Vec<LogLine> = Vec::new();
         loop {
             let path = format!(

@@ -18,6 +18,7 @@ pub mod process;
 pub mod random;
 pub mod sse;
 mod system;
+pub mod tools;
 mod wait;
 
 pub use system::{Agent, System, SystemOptions, system_options};

@@ -131,6 +131,8 @@ pub struct Service {
     pub name: String,
     program: PathBuf,
     args: Vec<OsString>,
+    /// A command that starts the program; empty for none.
+    wrapper: Vec<OsString>,
     env: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
@@ -141,12 +143,26 @@ const STOP_WITHIN: Duration = Duration::from_secs(25);
 
 impl Service {
     pub fn new(name: &str, program: PathBuf, args: Vec<OsString>, log: PathBuf) -> Self {
-        Service { name: name.to_owned(), program, args, env: Vec::new(), log, child: None }
+        Service {
+            name: name.to_owned(),
+            program,
+            args,
+            wrapper: Vec::new(),
+            env: Vec::new(),
+            log,
+            child: None,
+        }
     }
 
     /// Environment of the next start.
     pub fn set_env(&mut self, env: Vec<(String, String)>) {
         self.env = env;
+    }
+
+    /// From the next start on, the program is started by this command. The
+    /// child must stay the program itself.
+    pub fn set_wrapper(&mut self, wrapper: Vec<OsString>) {
+        self.wrapper = wrapper;
     }
 
     /// Runs another binary from the next start on.
@@ -162,10 +178,13 @@ impl Service {
         let mut log =
             OpenOptions::new().create(true).append(true).open(&self.log).expect("logs are writable");
         let env: String = self.env.iter().map(|(name, value)| format!("{name}={value} ")).collect();
-        let _ = writeln!(log, "--- {env}{}", show(&self.program, &self.args));
+        let mut line = self.wrapper.clone();
+        line.push(self.program.clone().into());
+        line.extend(self.args.iter().cloned());
+        let _ = writeln!(log, "--- {env}{}", show(Path::new(&line[0]), &line[1..]));
         let again = log.try_clone().expect("a file can be shared");
-        let child = Command::new(&self.program)
-            .args(&self.args)
+        let child = Command::new(&line[0])
+            .args(&line[1..])
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log)

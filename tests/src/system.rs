@@ -26,6 +26,8 @@ pub struct SystemOptions {
     pub tokens: Vec<String>,
     /// Another directory of binaries for the collector and agents.
     pub bin_dir: Option<PathBuf>,
+    /// Environment of the set-up, for certificates of another time.
+    pub setup_env: Vec<(String, String)>,
 }
 
 /// An agent process and its files.
@@ -83,13 +85,16 @@ impl System {
             Some(bin_dir) => process::binary_in(bin_dir, name),
             None => binary(name),
         };
-        let mut setup: Vec<String> = ["setup", "--dir"].map(str::to_owned).to_vec();
+        let mut setup: Vec<String> =
+            options.setup_env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        setup.push(own_binary("lm-collector").display().to_string());
+        setup.extend(["setup", "--dir"].map(str::to_owned));
         setup.push(dir.display().to_string());
         setup.extend(["--name", "localhost", "--name", "127.0.0.1"].map(str::to_owned));
         for name in options.agents.iter().chain(&options.tokens) {
             setup.extend(["--agent".to_owned(), name.clone()]);
         }
-        run(&own_binary("lm-collector"), &setup, COMMAND_WITHIN).expect_code(0);
+        run(Path::new("/usr/bin/env"), &setup, COMMAND_WITHIN).expect_code(0);
         fs::create_dir(dir.join("process-logs")).expect("the directory is ours");
 
         let (mesh, health, http) = (Port::reserve(), Port::reserve(), Port::reserve());
@@ -298,5 +303,5 @@ fn agent_config(dir: &Path, name: &str, logs: &Path, queue: &Path, mesh: u16) ->
 /// Agents with a process, and agents with only a token.
 pub fn system_options(agents: &[&str], tokens: &[&str]) -> SystemOptions {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    SystemOptions { agents: owned(agents), tokens: owned(tokens), bin_dir: None }
+    SystemOptions { agents: owned(agents), tokens: owned(tokens), ..SystemOptions::default() }
 }

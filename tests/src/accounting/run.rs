@@ -128,6 +128,7 @@ impl Run {
             agents: vec![AGENT.to_owned()],
             tokens: vec![MESH.to_owned()],
             bin_dir: options.bin_dir.clone(),
+            ..SystemOptions::default()
         });
         // Only the agent's own series: the same in every cycle.
         // A stopped agent may need a new session first.
