@@ -164,8 +164,9 @@ impl Intake {
             Durability::Interval => self.settings.queue.flush_interval,
         };
         if self.outbox.is_dirty() && self.due.sync <= now {
-            self.sync();
+            // Before the sync: one that fails puts it off for longer.
             self.due.sync = now + interval;
+            self.sync();
             self.publish();
         } else if self.outbox.is_dirty() {
             if let Err(error) = self.outbox.flush() {
