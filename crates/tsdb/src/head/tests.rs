@@ -278,8 +278,11 @@ fn samples_in_the_future_neither_stay_for_ever_nor_displace_others() {
     assert_eq!((expired.samples, head.stats().series, head.stats().bytes), (3, 0, head.bytes()));
 
     // Memory is short: what came first goes first, whatever its time says.
-    let mut head =
-        Head::new(HeadOptions { bytes_max: 0, retention: Duration::from_secs(360_000), series_max: 1000 });
+    let mut head = Head::new(HeadOptions {
+        bytes_max: 1 << 30,
+        retention: Duration::from_secs(360_000),
+        series_max: 1000,
+    });
     let ahead = head.series(&labels("clock=wrong")).unwrap();
     for minute in 0..240 {
         head.append(ahead, &[sample(now + year + minute * 60_000, 1.0)]).unwrap();
