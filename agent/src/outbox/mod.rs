@@ -94,6 +94,9 @@ impl Outbox {
             preallocate: true,
         };
         let (queue, report) = Queue::open(disk(), &settings.queue.dir, options, candidate)?;
+        for file in &report.recovered.quarantined_files {
+            tracing::error!(file = %file.display(), "a queue segment cannot be read as a whole and was kept aside");
+        }
         if report.corrupt.records > 0 || !report.recovered.quarantined.is_empty() {
             tracing::error!(
                 batches = report.corrupt.records,

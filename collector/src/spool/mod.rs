@@ -68,7 +68,7 @@ impl<F: Fs> Spool<F> {
             tracing::error!(segment = damage.segment, range = ?damage.range, "the spool is damaged here");
         }
         for file in &recovered.quarantined_files {
-            tracing::error!(file = %file.display(), "a spool segment is unreadable and was set aside");
+            tracing::error!(file = %file.display(), "a spool segment cannot be read as a whole and was kept aside");
         }
         if let Some(torn) = &recovered.truncated {
             tracing::info!(segment = torn.segment, range = ?torn.range, "cut off what was never acknowledged");

@@ -29,10 +29,23 @@ pub enum Fault {
 /// Damage to bytes that were durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    Flip { offset: u64, mask: u8 },
-    Zero { offset: u64, len: u64 },
-    Truncate { len: u64 },
+    Flip {
+        offset: u64,
+        mask: u8,
+    },
+    Zero {
+        offset: u64,
+        len: u64,
+    },
+    Truncate {
+        len: u64,
+    },
     Delete,
+    /// Reads that touch these bytes fail with EIO, until the file is gone.
+    Unreadable {
+        offset: u64,
+        len: u64,
+    },
 }
 
 /// A disk that misbehaves on request. See the module documentation.
@@ -79,6 +92,7 @@ struct Inode {
     /// What a crash leaves for certain.
     durable: Vec<u8>,
     pending: Vec<Change>,
+    unreadable: Vec<std::ops::Range<u64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -187,7 +201,7 @@ impl FaultFs {
         let inode = disk.inode_next;
         disk.inode_next += 1;
         let (cached, durable) = (contents.to_vec(), contents.to_vec());
-        disk.inodes.insert(inode, Inode { cached, durable, pending: Vec::new() });
+        disk.inodes.insert(inode, Inode { cached, durable, ..Inode::default() });
         disk.names.insert(path.to_path_buf(), inode);
         disk.durable_names.insert(path.to_path_buf(), inode);
     }
@@ -202,6 +216,10 @@ impl FaultFs {
             return true;
         }
         let Some(inode) = disk.inodes.get_mut(&id) else { return false };
+        if let Damage::Unreadable { offset, len } = damage {
+            inode.unreadable.push(offset..offset.saturating_add(len));
+            return true;
+        }
         let before = inode.cached.clone();
         for bytes in [&mut inode.cached, &mut inode.durable] {
             match damage {
@@ -216,7 +234,7 @@ impl FaultFs {
                     bytes[from..to].fill(0);
                 }
                 Damage::Truncate { len } => bytes.truncate(len as usize),
-                Damage::Delete => {}
+                Damage::Delete | Damage::Unreadable { .. } => {}
             }
         }
         inode.cached != before
@@ -459,6 +477,10 @@ impl File for FaultFile {
             return Err(error);
         }
         let inode = disk.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        let end = offset.saturating_add(buffer.len() as u64);
+        if inode.unreadable.iter().any(|bytes| bytes.start < end && offset < bytes.end) {
+            return Err(Fault::Eio.error().unwrap_or(io::ErrorKind::Other.into()));
+        }
         let rest = inode.cached.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);

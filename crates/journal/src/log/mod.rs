@@ -12,6 +12,7 @@
 //! Read [`Log`] first, then [`crate::format`] for the bytes.
 
 mod recover;
+mod salvage;
 #[cfg(test)]
 mod tests;
 
@@ -98,7 +99,9 @@ pub struct Recovered {
     pub segments: Vec<Segment>,
     /// Corruption: these bytes had been synced once.
     pub quarantined: Vec<Quarantined>,
-    /// Whole files without a single readable record, renamed to `*.quarantine`.
+    /// Ranges that the disk could not read, whether or not there was anything in them.
+    pub unreadable: Vec<Quarantined>,
+    /// Files without a single readable record and files with unreadable bytes, renamed to `*.quarantine`.
     pub quarantined_files: Vec<PathBuf>,
     /// The torn, never acknowledged end of the last segment, now cut off.
     pub truncated: Option<Quarantined>,

@@ -7,13 +7,15 @@
 //! ```
 //!
 //! Opening never deletes anything it does not understand. A read error is an error, never damage: a disk that is
-//! briefly away must not make us cut a segment short.
+//! briefly away must not make us cut a segment short. Only bytes that cannot be read while others can are given up,
+//! see [`super::salvage`]; they are no torn tail, wherever they are.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
-use super::{Log, LogOptions, Quarantined, Recovered, Segment, head};
+use super::{Log, LogOptions, Quarantined, Recovered, Segment, head, salvage};
 use crate::format::{
     self, FORMAT_VERSION, HeaderRead, KIND_FOOTER, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
     file_name, parse_name,
@@ -46,7 +48,6 @@ impl<F: Fs> Log<F> {
         })?;
         let names = fs.list(dir).map_err(Error::io("list", dir))?;
         let mut ids: Vec<SegmentId> = names.iter().filter_map(|name| parse_name(name, ".seg")).collect();
-        ids.sort_unstable();
         let mut quarantine: Vec<_> =
             names.iter().filter_map(|name| parse_name(name, ".quarantine")).collect();
         quarantine.sort_unstable();
@@ -65,15 +66,32 @@ impl<F: Fs> Log<F> {
             preamble_bytes: 0,
             _lock: lock,
         };
-        let headers = log.read_headers(&ids)?;
+        for id in names.iter().filter_map(|name| parse_name(name, salvage::SUFFIX)) {
+            if ids.contains(&id) {
+                // Not known to be complete.
+                let copy = log.salvage_path(id);
+                log.fs.remove(&copy).map_err(Error::io("remove", &copy))?;
+            } else {
+                log.finish_salvage(id)?;
+                ids.push(id);
+            }
+        }
+        ids.sort_unstable();
         let mut recovered = Recovered::default();
+        let headers = log.read_headers(&ids, &mut recovered)?;
         // Newest first: the torn-tail rule is for the last segment that exists at all.
         for &id in ids.iter().rev() {
             if headers.values().flatten().any(|next| next.previous_id < id && id < next.id) {
                 log.discard(id);
                 continue;
             }
-            log.recover_segment(id, &headers, &mut recovered)?;
+            match log.recover_segment(id, &headers, &mut recovered) {
+                Err(error) if error.is_unreadable() => {
+                    log.salvage(id, &mut recovered)?;
+                    log.recover_segment(id, &headers, &mut recovered)?;
+                }
+                other => other?,
+            }
         }
         // A process may have died between making a file and syncing its name.
         log.fs.sync_dir(dir).map_err(Error::io("sync directory", dir))?;
@@ -94,12 +112,21 @@ impl<F: Fs> Log<F> {
         Ok((log, recovered))
     }
 
-    fn read_headers(&self, ids: &[SegmentId]) -> Result<BTreeMap<SegmentId, Option<SegmentHeader>>, Error> {
+    fn read_headers(
+        &mut self,
+        ids: &[SegmentId],
+        recovered: &mut Recovered,
+    ) -> Result<BTreeMap<SegmentId, Option<SegmentHeader>>, Error> {
         let mut headers = BTreeMap::new();
         for &id in ids {
             let path = self.path(id);
-            let file = self.fs.open(&path).map_err(Error::io("open", &path))?;
-            let bytes = head(&file).map_err(Error::io("read", &path))?;
+            let bytes = match self.read_head(id) {
+                Err(error) if error.is_unreadable() => {
+                    self.salvage(id, recovered)?;
+                    self.read_head(id)?
+                }
+                other => other?,
+            };
             let header = match format::decode_segment_header(&bytes, id) {
                 HeaderRead::Valid(header) => Some(header),
                 HeaderRead::Invalid => None,
@@ -110,6 +137,12 @@ impl<F: Fs> Log<F> {
             headers.insert(id, header);
         }
         Ok(headers)
+    }
+
+    fn read_head(&self, id: SegmentId) -> Result<Vec<u8>, Error> {
+        let path = self.path(id);
+        let file = self.fs.open(&path).map_err(Error::io("open", &path))?;
+        head(&file).map_err(Error::io("read", &path))
     }
 
     fn recover_segment(
@@ -130,7 +163,13 @@ impl<F: Fs> Log<F> {
 
         let is_last = self.segments.is_empty();
         let is_open = told_end.is_none() && found.sealed.is_none();
-        let torn = match torn_tail(&found) {
+        let unreadable: Vec<Range<u64>> = recovered
+            .unreadable
+            .iter()
+            .filter(|bytes| bytes.segment == id)
+            .map(|bytes| bytes.range.clone())
+            .collect();
+        let torn = match torn_tail(&found, &unreadable) {
             Some(at) if is_open && is_last => Some(at),
             // A segment that lost both its footer and its successor: the reserved space behind it is not damage.
             Some(at) if is_open => {
@@ -139,7 +178,7 @@ impl<F: Fs> Log<F> {
             _ => None,
         };
         let group_end = header.map_or(0, |header| header.group_end);
-        let is_torn_creation = header.is_none() && found.durable_through == 0;
+        let is_torn_creation = header.is_none() && found.durable_through == 0 && unreadable.is_empty();
         let is_void = is_open && is_last && (is_torn_creation || torn.unwrap_or(found.end) < group_end);
         let is_empty = found.records == 0;
         if is_void || (is_empty && header.is_none()) {
@@ -148,6 +187,9 @@ impl<F: Fs> Log<F> {
 
         if let Some(at) = torn {
             found.damaged.retain(|range| range.start < at);
+            if let Some(last) = found.damaged.last_mut() {
+                last.end = last.end.min(at);
+            }
             found.end = at;
             if is_last {
                 let cut = at..file_len;
@@ -248,6 +290,11 @@ impl<F: Fs> Log<F> {
             self.discard(id);
             return Ok(());
         }
+        if recovered.unreadable.iter().any(|bytes| bytes.segment == id) {
+            // A copy: what it was made of is kept already.
+            self.discard(id);
+            return Ok(());
+        }
         let aside = self.quarantine_path(id);
         self.fs.rename(&path, &aside).map_err(Error::io("quarantine", &path))?;
         self.fs.sync_dir(&self.dir).map_err(Error::io("sync directory", &self.dir))?;
@@ -255,12 +302,25 @@ impl<F: Fs> Log<F> {
         Ok(())
     }
 
-    fn quarantine_path(&self, id: SegmentId) -> std::path::PathBuf {
+    pub(super) fn quarantine_path(&self, id: SegmentId) -> std::path::PathBuf {
         self.dir.join(file_name(id)).with_extension("quarantine")
     }
 }
 
-/// The first damaged range that no later record proves to have been durable.
-fn torn_tail(found: &Scan) -> Option<u64> {
-    found.damaged.iter().map(|range| range.start).find(|&start| start >= found.durable_through)
+/// The first damaged range that no later record proves to have been durable, or what is left of it behind bytes that
+/// could not be read: those may have been durable.
+fn torn_tail(found: &Scan, unreadable: &[Range<u64>]) -> Option<u64> {
+    let tails = found.damaged.iter().filter(|range| range.start >= found.durable_through);
+    tails
+        .filter_map(|range| {
+            let within = unreadable.iter().filter(|bytes| bytes.start < range.end && range.start < bytes.end);
+            match within.map(|bytes| bytes.end).max() {
+                None => Some(range.start),
+                Some(end) if range.end == found.end => {
+                    Some(end.next_multiple_of(8)).filter(|at| *at < range.end)
+                }
+                Some(_) => None,
+            }
+        })
+        .next()
 }

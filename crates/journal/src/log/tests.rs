@@ -398,6 +398,114 @@ fn random_damage_never_stops_an_open_and_costs_only_what_it_touches() {
     }
 }
 
+/// A log of several blocks a segment, and what is where in it.
+fn large_log(fs: &FaultFs, seed: u64) -> Vec<(u64, SegmentId, Range<u64>)> {
+    let mut rng = seed;
+    let options = LogOptions { segment_bytes: 40_000, ..options() };
+    let (mut log, _) = Log::open(fs.clone(), Path::new(DIR), options).unwrap();
+    for number in 0..400 {
+        append(&mut log, number).unwrap();
+        if random(&mut rng).is_multiple_of(3) {
+            log.sync(&mut no_preamble).unwrap();
+        }
+    }
+    log.sync(&mut no_preamble).unwrap();
+    if random(&mut rng).is_multiple_of(2) {
+        log.seal().unwrap();
+    }
+    spans(&log)
+}
+
+/// Makes bytes of one segment unreadable. Returns its file, its bytes, and the numbers that are not touched.
+fn make_unreadable(
+    fs: &FaultFs,
+    spans: &[(u64, SegmentId, Range<u64>)],
+    seed: u64,
+) -> (PathBuf, Vec<u8>, Vec<u64>) {
+    let mut rng = seed + 1_000_000;
+    let files = segment_files(fs);
+    let path = files[random(&mut rng) as usize % files.len()].clone();
+    let before = fs.contents(&path).unwrap();
+    let offset = random(&mut rng) % before.len() as u64;
+    let len = 1 + random(&mut rng) % 9000;
+    fs.damage(&path, Damage::Unreadable { offset, len });
+    let segment = parse_name(path.file_name().unwrap().to_str().unwrap(), ".seg").unwrap();
+    let blocks = offset / 4096 * 4096..(offset + len).next_multiple_of(4096);
+    let is_touched = |range: &Range<u64>| range.start < blocks.end && blocks.start < range.end;
+    let survivors = spans.iter().filter(|(_, id, range)| *id != segment || !is_touched(range));
+    (path, before, survivors.map(|(number, ..)| *number).collect())
+}
+
+#[test]
+fn unreadable_bytes_cost_the_records_in_them_and_the_file_is_kept() {
+    for seed in 0..200 {
+        let fs = FaultFs::new(seed);
+        let spans = large_log(&fs, seed);
+        let (path, before, survivors) = make_unreadable(&fs, &spans, seed);
+        let (log, recovered) = open(&fs);
+        assert_eq!(numbers(&log), survivors, "seed {seed}");
+        assert!(!recovered.unreadable.is_empty(), "seed {seed}");
+        let aside = path.with_extension("quarantine");
+        assert_eq!(recovered.quarantined_files, vec![aside.clone()], "seed {seed}");
+        assert_eq!(fs.contents(&aside), Some(before), "seed {seed}");
+        // The next open has nothing to read around.
+        drop(log);
+        let (log, recovered) = open(&fs);
+        assert_eq!(numbers(&log), survivors, "seed {seed}");
+        assert_eq!(recovered.unreadable, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn reading_around_survives_a_crash_and_a_fault_at_any_time() {
+    for seed in 0..6 {
+        let fs = FaultFs::new(seed);
+        let spans = large_log(&fs, seed);
+        let (path, before, survivors) = make_unreadable(&fs, &spans, seed);
+        let aside = path.with_extension("quarantine");
+        let operations = {
+            let fs = fs.fork();
+            let began = fs.operations();
+            open(&fs);
+            fs.operations() - began
+        };
+        for operation in 0..operations {
+            for fault in [Fault::Eio, Fault::Enospc] {
+                let fs = fs.fork();
+                fs.fail_at(fs.operations() + operation, fault);
+                // A disk that does nothing any more from some time on, and then comes back.
+                if operation.is_multiple_of(2) {
+                    (operation..operations + 50).for_each(|n| fs.fail_at(fs.operations() + n, fault));
+                }
+                let opened = Log::open(fs.clone(), Path::new(DIR), options()).map(|(log, _)| drop(log));
+                fs.clear_faults();
+                if operation.is_multiple_of(3) {
+                    fs.crash(operation);
+                }
+                let (log, _) = open(&fs);
+                let what = format!("seed {seed}, {fault:?} at {operation} of {operations}, {opened:?}");
+                assert_eq!(numbers(&log), survivors, "{what}");
+                assert_eq!(fs.contents(&aside).as_ref(), Some(&before), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_could_not_be_read_once_is_left_alone() {
+    let fs = FaultFs::new(1);
+    let spans = large_log(&fs, 1);
+    let all: Vec<u64> = spans.iter().map(|(number, ..)| *number).collect();
+    for operation in 0..60 {
+        let fs = fs.fork();
+        fs.fail_at(fs.operations() + operation, Fault::Eio);
+        let Ok((log, recovered)) = Log::open(fs.clone(), Path::new(DIR), options()) else { continue };
+        fs.clear_faults();
+        assert_eq!(numbers(&log), all, "at {operation}");
+        assert_eq!((recovered.unreadable, recovered.quarantined_files), (vec![], vec![]), "at {operation}");
+    }
+}
+
 fn spans(log: &Log<FaultFs>) -> Vec<(u64, SegmentId, Range<u64>)> {
     let mut cursor = log.cursor_from_start();
     let mut spans = Vec::new();

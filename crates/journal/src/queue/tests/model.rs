@@ -341,10 +341,11 @@ impl World {
         let path = &files[random(&mut rng) as usize % files.len()];
         let len = self.fs.contents(path).expect("listed").len().max(1) as u64;
         let offset = random(&mut rng) % len;
-        let damage = match random(&mut rng) % 6 {
+        let damage = match random(&mut rng) % 7 {
             0..=2 => Damage::Flip { offset, mask: 1 << (random(&mut rng) % 8) },
             3 => Damage::Zero { offset, len: random(&mut rng) % 5000 },
             4 => Damage::Truncate { len: offset },
+            5 => Damage::Unreadable { offset, len: random(&mut rng) % 9000 },
             _ => Damage::Delete,
         };
         self.fs.damage(path, damage);
