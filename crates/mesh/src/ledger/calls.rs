@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use lm_schema::interfaces::Interface;
 
-use super::{Entry, Grant, LedgerClock};
+use super::Grant;
+use super::entry::{Entry, LedgerClock, ROOT};
 
 /// A finished call that took longer is kept. Long polls are slow on purpose
 /// and are not.
@@ -199,7 +200,7 @@ impl Entry {
             capability: self.id,
             session: self.session,
             holder: self.holder.clone(),
-            interface: self.interface.map_or(super::ROOT, |interface| interface.name),
+            interface: self.interface.map_or(ROOT, |interface| interface.name),
             method: method_name(self.interface, usize::from(method)).unwrap_or("unknown"),
             started_unix_ms: clock.unix_ms(started),
             duration,

@@ -125,8 +125,8 @@ impl Drop for CountedResults {
 }
 
 impl CountedResults {
-    fn take(&mut self) -> Box<dyn ResultsHook> {
-        self.inner.take().expect("only the two tail calls take it, and both consume the results")
+    fn take(mut self) -> Box<dyn ResultsHook> {
+        self.inner.take().expect("only the two tail calls take it, and both consume self")
     }
 }
 
@@ -151,15 +151,15 @@ impl ResultsHook for CountedResults {
         }
     }
 
-    fn tail_call(mut self: Box<Self>, request: Box<dyn RequestHook>) -> Promise<(), capnp::Error> {
-        self.take().tail_call(request)
+    fn tail_call(self: Box<Self>, request: Box<dyn RequestHook>) -> Promise<(), capnp::Error> {
+        (*self).take().tail_call(request)
     }
 
     fn direct_tail_call(
-        mut self: Box<Self>,
+        self: Box<Self>,
         request: Box<dyn RequestHook>,
     ) -> (Promise<(), capnp::Error>, Box<dyn PipelineHook>) {
-        self.take().direct_tail_call(request)
+        (*self).take().direct_tail_call(request)
     }
 }
 
