@@ -1,27 +1,48 @@
 //! `lmctl`: the operator's command. It holds an operator capability for as
 //! long as it runs, and nothing else.
+//!
+//! One file a command. What comes from the collector is read into the structs
+//! of `lm_schema::operator` and leaves through [`output`] and [`escape`].
 
+mod calls;
+mod caps;
+mod denials;
+mod describe;
+mod duration;
+mod escape;
+mod failure;
+mod ids;
+mod link;
 mod output;
+mod reload;
+mod revoke;
 mod sessions;
+mod status;
+mod tap;
+mod top;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use lm_mesh::{DialError, Dialer, DialerConfig, Granted, PeerDescription};
-use lm_schema::operator_capnp::operator;
+use clap::{Args, Parser, Subcommand};
 
-/// sysexits: what scripts tell apart.
-const EXIT_SOFTWARE: u8 = 1;
-const EXIT_UNAVAILABLE: u8 = 69;
-const EXIT_NOT_ALLOWED: u8 = 77;
+use failure::{EXIT_SOFTWARE, Failure};
+use link::Link;
+use output::{Format, Out};
 
 /// Shows and steers the sessions of a collector.
+///
+/// Sessions are written s3 and capabilities c17. A text that a peer chose is
+/// shown with its control characters written out.
 #[derive(Parser)]
 #[command(name = "lmctl", version)]
 struct Arguments {
     #[command(flatten)]
     connection: Connection,
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    output: Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,16 +66,29 @@ struct Connection {
 #[derive(Subcommand)]
 enum Command {
     /// Who is connected, over which path, for how long, with what queued
-    Sessions {
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        output: Format,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Table,
-    Json,
+    Sessions(sessions::SessionsArgs),
+    /// What peers may do: the capabilities that they hold
+    Caps(caps::CapsArgs),
+    /// Calls under way, and the latest slow ones
+    Calls(calls::CallsArgs),
+    /// Calls as they finish: facts, never contents
+    Tap(tap::TapArgs),
+    /// The interfaces that the collector speaks, and their methods
+    Describe(describe::DescribeArgs),
+    /// A live view of sessions and calls
+    Top(top::TopArgs),
+    /// Ends a capability or a session, and all that was derived from it
+    Revoke(revoke::RevokeArgs),
+    /// Keeps an identity out, now and after restarts, until it is allowed
+    Deny(denials::DenyArgs),
+    /// Lets a denied identity in again
+    Allow(denials::AllowArgs),
+    /// Who is kept out, since when and why
+    Denials(watch::WatchArgs),
+    /// Makes the collector read its tokens and certificate again
+    Reload,
+    /// How the mesh fares: totals, budget, refusals
+    Status(watch::WatchArgs),
 }
 
 fn main() -> ExitCode {
@@ -68,51 +102,36 @@ fn main() -> ExitCode {
     };
     let local = tokio::task::LocalSet::new();
     match local.block_on(&runtime, run(arguments)) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("lmctl: {error:#}");
-            ExitCode::from(exit_code(&error))
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{}", failure.text());
+            ExitCode::from(failure.code)
         }
     }
 }
 
-fn exit_code(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<DialError>() {
-        Some(DialError::Unreachable { .. } | DialError::Socket(_)) => EXIT_UNAVAILABLE,
-        Some(DialError::Refused { .. } | DialError::Untrusted { .. } | DialError::Secret(_)) => {
-            EXIT_NOT_ALLOWED
-        }
-        _ => EXIT_SOFTWARE,
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { connection, output, command } = arguments;
+    if let Command::Top(_) = command {
+        top::check_terminal(output)?;
     }
-}
-
-async fn run(arguments: Arguments) -> anyhow::Result<String> {
-    let Connection { collector, server_name, ca, token_file } = arguments.connection;
-    let config = DialerConfig { endpoints: vec![collector], server_name, ca, token: token_file };
-    let peer = PeerDescription {
-        product: "lmctl".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        hostname: String::new(),
+    let collector = connection.collector.clone();
+    let link = Link::open(connection).await?;
+    let mut out = Out::new(output);
+    let result = match &command {
+        Command::Sessions(args) => sessions::run(&link, args, &mut out).await,
+        Command::Caps(args) => caps::run(&link, args, &mut out).await,
+        Command::Calls(args) => calls::run(&link, args, &mut out).await,
+        Command::Tap(args) => tap::run(&link, args, &mut out).await,
+        Command::Describe(args) => describe::run(&link, args, &mut out).await,
+        Command::Top(args) => top::run(&link, args, &collector).await,
+        Command::Revoke(args) => revoke::run(&link, args, &mut out).await,
+        Command::Deny(args) => denials::deny(&link, args, &mut out).await,
+        Command::Allow(args) => denials::allow(&link, args, &mut out).await,
+        Command::Denials(args) => denials::list(&link, args, &mut out).await,
+        Command::Reload => reload::run(&link, &mut out).await,
+        Command::Status(args) => status::run(&link, args, &mut out).await,
     };
-    let session = Dialer::new(config).dial(&peer, &[], &[]).await?;
-    let operator: operator::Client = match &session.granted {
-        Granted::Operator(operator) => operator.clone(),
-        Granted::Agent(_) | Granted::Gateway(_) => {
-            anyhow::bail!("the token of {} is not an operator's", session.identity)
-        }
-    };
-    let text = match arguments.command {
-        Command::Sessions { output } => {
-            let found = sessions::fetch(&operator, session.session_id).await?;
-            match output {
-                Format::Table => sessions::table(&found),
-                Format::Json => sessions::json(&found),
-            }
-        }
-    };
-    session.close().await;
-    Ok(text)
+    link.session.close().await;
+    result
 }

@@ -1,0 +1,86 @@
+//! The session that a command runs in.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lm_mesh::{Connected, Dialer, DialerConfig, Granted, PeerDescription};
+use lm_schema::operator_capnp::operator;
+
+use crate::Connection;
+use crate::failure::{EXIT_NOT_ALLOWED, EXIT_SOFTWARE, EXIT_UNAVAILABLE, Failure};
+
+/// A collector that does not answer a call for this long is given up.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Entries of one list; beyond it, a narrower question is wanted.
+const ENTRIES_MAX: usize = 1 << 20;
+
+/// An operator's session.
+pub struct Link {
+    pub session: Connected,
+    pub operator: operator::Client,
+}
+
+impl Link {
+    pub async fn open(connection: Connection) -> Result<Link, Failure> {
+        let Connection { collector, server_name, ca, token_file } = connection;
+        let config = DialerConfig { endpoints: vec![collector], server_name, ca, token: token_file };
+        let peer = PeerDescription {
+            product: "lmctl".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: String::new(),
+        };
+        let session = Dialer::new(config).dial(&peer, &[], &[]).await?;
+        match &session.granted {
+            Granted::Operator(operator) => Ok(Link { operator: operator.clone(), session }),
+            Granted::Agent(_) | Granted::Gateway(_) => Err(Failure {
+                code: EXIT_NOT_ALLOWED,
+                message: format!("the token of {} is not an operator's", session.identity),
+                advice: "Name the file with an operator's token with --token-file.",
+            }),
+        }
+    }
+
+    /// Our own session: lists leave it out.
+    pub fn own(&self) -> u64 {
+        self.session.session_id
+    }
+}
+
+/// Waits for an answer.
+pub async fn answer<T>(promise: impl Future<Output = Result<T, capnp::Error>>) -> Result<T, Failure> {
+    answer_within(PATIENCE, promise).await
+}
+
+/// Waits for an answer that the collector may hold back for `wait`.
+pub async fn answer_within<T>(
+    wait: Duration,
+    promise: impl Future<Output = Result<T, capnp::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(wait, promise).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            let message = format!("the collector did not answer within {} s", wait.as_secs());
+            Err(Failure::new(EXIT_UNAVAILABLE, message))
+        }
+    }
+}
+
+/// The longest wait that [`answer`] allows.
+pub fn patience() -> Duration {
+    PATIENCE
+}
+
+/// Whether a list that is read page by page goes on as it must: `last` is its
+/// last id, `after` the one that was asked for.
+pub fn goes_on(after: u64, last: Option<u64>, entries: usize) -> Result<u64, Failure> {
+    match last {
+        Some(last) if last > after && entries < ENTRIES_MAX => Ok(last),
+        Some(last) if last > after => {
+            Err(Failure::new(EXIT_SOFTWARE, format!("more than {ENTRIES_MAX} entries; ask for fewer")))
+        }
+        _ => Err(Failure::new(EXIT_SOFTWARE, "the collector's list does not come to an end")),
+    }
+}
+
+pub fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
+}
