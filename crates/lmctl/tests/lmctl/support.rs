@@ -342,7 +342,13 @@ impl Bench {
             reset_key: [5; 64],
             workers: 1,
         };
-        let server = Server::start(config, credentials, Arc::new(FakeHost(script.clone()))).unwrap();
+        let server = Server::start(
+            config,
+            credentials,
+            lm_mesh::Registry::default(),
+            Arc::new(FakeHost(script.clone())),
+        )
+        .unwrap();
         Bench { script, server: Some(server), directory }
     }
 
