@@ -1,9 +1,10 @@
 //! Rebuilding everything in memory from the spool.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lm_journal::Fs;
-use lm_model::{BatchId, LossReason, Timestamp};
+use lm_model::{BatchId, Incarnation, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{Body, decode_body};
 
@@ -12,7 +13,7 @@ use super::apply::{Applier, StoreMetrics};
 use super::clock::RetentionClock;
 use super::dictionaries::{Dictionaries, DictionaryKey};
 use super::group::{Core, CoreOptions};
-use super::watermarks::{Outcome, Watermarks};
+use super::watermarks::{Account, Outcome, Watermarks};
 use crate::spool::{OwnedRecord, Spool, SpoolError, Stored};
 use crate::store::Store;
 
@@ -46,10 +47,13 @@ impl<F: Fs> Core<F> {
             dictionaries: Dictionaries::default(),
             applier: Applier { store, metrics },
             replayed: Replayed::default(),
+            has_snapshot: false,
+            owed: BTreeMap::new(),
             since_expiry: 0,
             now: clock.time(),
         };
         spool.replay(|stored| replay.handle(stored))?;
+        replay.declare_owed();
         let Replay { watermarks, dictionaries, applier, replayed, .. } = replay;
         let mut core = Core {
             spool,
@@ -76,8 +80,19 @@ struct Replay {
     dictionaries: Dictionaries,
     applier: Applier,
     replayed: Replayed,
+    has_snapshot: bool,
+    /// What the last snapshot counts as stored and nobody has read yet.
+    owed: BTreeMap<(Arc<str>, Stream, Incarnation), Owed>,
     since_expiry: u32,
     now: Timestamp,
+}
+
+/// Batches of one incarnation that were acknowledged before a snapshot. Their
+/// records stand behind it, if they moved there, or are gone.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    batches: u64,
+    items: u64,
 }
 
 /// Records between two looks at the memory bound.
@@ -96,9 +111,12 @@ impl Replay {
         self.replayed.records += 1;
         match record {
             OwnedRecord::Watermarks(entries) => {
+                self.declare_owed();
                 for (agent, stream, incarnation, account) in entries {
+                    let account = self.reconcile(&agent, stream, incarnation, account);
                     self.watermarks.restore(&agent, stream, incarnation, account);
                 }
+                self.has_snapshot = true;
             }
             OwnedRecord::Dictionary { incarnation, epoch, entries } => {
                 let key = DictionaryKey { agent, incarnation, epoch };
@@ -170,6 +188,9 @@ impl Replay {
         };
         // A snapshot that was written while a sync failed speaks of records
         // behind it: those are shown, but counted already.
+        if let Outcome::Stored { items } = &outcome {
+            self.pay(agent, id, header.sequence_end, *items);
+        }
         let is_counted = header.sequence_end <= self.watermarks.durable_end(agent, id.stream, id.incarnation);
         if !is_counted {
             self.watermarks.note_items_before(agent, id.stream, id.incarnation, header.items_before);
@@ -196,6 +217,67 @@ impl Replay {
             self.applier.apply(&mut self.dictionaries, agent, header, decoded.body, dropped, false);
         if conflicts > 0 && !is_counted {
             self.watermarks.move_to_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
+        }
+    }
+
+    /// Compares what a snapshot says with what was read before it, and returns
+    /// what is true. The first one speaks of segments that retention took.
+    fn reconcile(
+        &mut self,
+        agent: &Arc<str>,
+        stream: Stream,
+        incarnation: Incarnation,
+        mut account: Account,
+    ) -> Account {
+        if !self.has_snapshot {
+            return account;
+        }
+        let unknown = Account::default();
+        let known = self.watermarks.account(agent, stream, incarnation).unwrap_or(&unknown);
+        // What we have found gone was stored when the snapshot was written.
+        let corrupt = LossReason::Corrupt.name();
+        if let Some(found) = known.lost.get(corrupt) {
+            let told = account.lost.entry(corrupt.to_owned()).or_default();
+            account.items = account.items.saturating_sub(found.items.saturating_sub(told.items));
+            told.items = told.items.max(found.items);
+            told.batches = told.batches.max(found.batches);
+        }
+        let batches = |account: &Account| account.lost.values().map(|lost| lost.batches).sum::<u64>();
+        let owed = Owed {
+            batches: account
+                .durable_end
+                .saturating_sub(known.durable_end)
+                .saturating_sub(batches(&account).saturating_sub(batches(known))),
+            items: account.items.saturating_sub(known.items),
+        };
+        if owed.batches > 0 {
+            self.owed.insert((agent.clone(), stream, incarnation), owed);
+        }
+        account
+    }
+
+    /// A record behind a snapshot that counts it already.
+    fn pay(&mut self, agent: &Arc<str>, id: BatchId, sequence_end: u64, items: u64) {
+        let is_counted = sequence_end <= self.watermarks.durable_end(agent, id.stream, id.incarnation);
+        let key = (agent.clone(), id.stream, id.incarnation);
+        if let Some(owed) = self.owed.get_mut(&key).filter(|_| is_counted) {
+            owed.batches = owed.batches.saturating_sub(sequence_end.saturating_sub(id.sequence));
+            owed.items = owed.items.saturating_sub(items);
+        }
+    }
+
+    /// Declares what a snapshot counts as stored and was not found: whole
+    /// segments are gone, or the ends of some.
+    fn declare_owed(&mut self) {
+        for ((agent, stream, incarnation), Owed { batches, items }) in std::mem::take(&mut self.owed) {
+            if batches > 0 {
+                self.replayed.lost_batches += batches;
+                tracing::error!(
+                    %agent, %stream, %incarnation, items,
+                    "{batches} sequences are missing from the spool: declared lost"
+                );
+                self.watermarks.lose_stored(&agent, stream, incarnation, batches, items);
+            }
         }
     }
 

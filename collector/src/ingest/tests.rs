@@ -268,6 +268,40 @@ fn records_that_moved_to_a_new_segment_are_complete_there() {
     assert_eq!((account.durable_end, account.items), (2, 4));
 }
 
+#[test]
+fn what_a_lost_segment_held_is_declared_although_snapshots_count_it() {
+    let fs = FaultFs::new(1);
+    let (mut core, _) = open(&fs);
+    let mut sequence = 0;
+    let segments = |fs: &FaultFs| -> Vec<PathBuf> {
+        fs.files().into_iter().filter(|file| file.extension().is_some_and(|ending| ending == "seg")).collect()
+    };
+    while segments(&fs).len() < 7 {
+        assert_eq!(
+            commit(&mut core, vec![lines(1, sequence, &text(1, sequence))])[0].outcome,
+            ReceiptOutcome::Durable
+        );
+        sequence += 1;
+    }
+    drop(core);
+    let files = segments(&fs);
+    fs.damage(&files[2], lm_journal::fault::Damage::Unreadable { offset: 0, len: 1 << 20 });
+    fs.damage(&files[6], lm_journal::fault::Damage::Truncate { len: 100 });
+    let mut accounts = Vec::new();
+    for _ in 0..3 {
+        let (mut core, store) = open(&fs);
+        let (.., account) = core.watermarks.iter().next().unwrap();
+        let found = found(&store).len() as u64;
+        assert_eq!(account.items, found, "{account:?}");
+        assert_eq!(account.total(), account.durable_end * 2, "{account:?}");
+        assert!(account.lost["corrupt"].batches > 5, "{account:?}");
+        accounts.push(account.clone());
+        // Once: also when the next segment's snapshot has it.
+        core.housekeep();
+    }
+    assert!(accounts.windows(2).all(|pair| pair[0] == pair[1]), "{accounts:#?}");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Send up to this many batches from the model's position, as one group.
@@ -342,6 +376,9 @@ proptest! {
                 Step::Fail(after) => fs.fail_at(fs.operations() + after, Fault::Eio),
                 Step::Heal => fs.clear_faults(),
                 Step::Housekeep => core.housekeep(),
+            }
+            for (.., account) in core.watermarks.iter() {
+                prop_assert!(account.lost.is_empty(), "nothing is damaged: {:?}", account);
             }
             let lines = found(&store);
             let distinct: BTreeSet<&String> = lines.iter().collect();

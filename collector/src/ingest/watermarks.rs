@@ -153,6 +153,28 @@ impl Watermarks {
         account.items = account.items.saturating_sub(items);
     }
 
+    /// Declares batches lost that an account counts as stored: their records
+    /// are gone. Its end stays.
+    pub fn lose_stored(
+        &mut self,
+        agent: &Arc<str>,
+        stream: Stream,
+        incarnation: Incarnation,
+        batches: u64,
+        items: u64,
+    ) {
+        let reason = LossReason::Corrupt.name();
+        self.move_to_lost(agent, stream, incarnation, reason, items);
+        let state = self.streams.entry((agent.clone(), stream)).or_default();
+        let account = state.incarnations.entry(incarnation).or_default();
+        account.lost.entry(reason.to_owned()).or_default().batches += batches;
+    }
+
+    /// What is stored and lost of one incarnation.
+    pub fn account(&self, agent: &Arc<str>, stream: Stream, incarnation: Incarnation) -> Option<&Account> {
+        self.streams.get(&(agent.clone(), stream))?.incarnations.get(&incarnation)
+    }
+
     /// A batch says how many items its stream had before it. What is not
     /// accounted for was in a hole whose sender could not count it.
     pub fn note_items_before(
@@ -197,10 +219,7 @@ impl Watermarks {
 
     /// The end of what is stored of one incarnation.
     pub fn durable_end(&self, agent: &Arc<str>, stream: Stream, incarnation: Incarnation) -> u64 {
-        self.streams
-            .get(&(agent.clone(), stream))
-            .and_then(|state| state.incarnations.get(&incarnation))
-            .map_or(0, |account| account.durable_end)
+        self.account(agent, stream, incarnation).map_or(0, |account| account.durable_end)
     }
 
     /// Replaces an entry by what a snapshot says.
