@@ -5,6 +5,7 @@ mod backlog;
 mod clocks;
 mod commands;
 mod dashboards;
+mod disks;
 mod emptied;
 mod live;
 mod messages;

@@ -109,7 +109,7 @@ impl Strace {
     pub fn inject(&self, calls: &str, fault: &str, path: Option<&Path>, log: &Path) -> Vec<OsString> {
         let mut wrapper: Vec<OsString> = vec![self.program.clone().into()];
         // The tracer is a grandchild: the process is our own child, to be killed as ever.
-        wrapper.extend(["-D", "-f", "-qq", "-o"].map(OsString::from));
+        wrapper.extend(["-D", "-f", "--seccomp-bpf", "-y", "-qq", "-o"].map(OsString::from));
         wrapper.push(log.into());
         if let Some(path) = path {
             wrapper.extend(["-P".into(), path.into()]);
