@@ -147,7 +147,18 @@ impl<F: Fs> Core<F> {
             Verdict::Fenced => return self.quarantine(now, &push, then),
             _ => {}
         }
-        let Push { agent, instance, id, sequence_end, item_count, header, body, body_bytes, .. } = push;
+        let Push {
+            agent,
+            instance,
+            id,
+            sequence_end,
+            item_count,
+            header,
+            body,
+            body_bytes,
+            lease: _lease,
+            ..
+        } = push;
         let header = match header {
             Ok(header) => header,
             Err(Unreadable::Version { newest }) => {

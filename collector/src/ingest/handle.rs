@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lm_mesh::Grant;
+use lm_mesh::{Grant, Lease};
 use lm_model::{BatchId, Incarnation, Labels, Resume, Stream};
 use lm_schema::batch::BatchHeader;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::group::Core;
 use super::watermarks::Account;
@@ -15,8 +15,6 @@ use super::watermarks::Account;
 const COMMANDS_MAX: usize = 1024;
 /// Commands of one group, at most: bounds how long the first one waits.
 const GROUP_MAX: usize = 512;
-/// Bytes of batches between their arrival and their answer, of all sessions.
-const BUDGET_BYTES: usize = 64 << 20;
 /// How long a call waits for room before it is told to come back.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// What a sender that found no room is told.
@@ -41,6 +39,8 @@ pub struct Push {
     pub body: Vec<u8>,
     /// Of the body as it was sent, even if it is not kept.
     pub body_bytes: usize,
+    /// The body's memory, of the ingest budget; `None` where nobody counts.
+    pub lease: Option<Lease>,
 }
 
 /// Why plain fields were not understood.
@@ -121,7 +121,6 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub struct IngestHandle {
     commands: mpsc::Sender<Command>,
-    budget: Arc<Semaphore>,
 }
 
 impl IngestHandle {
@@ -132,11 +131,7 @@ impl IngestHandle {
     /// Not cancel safe: a dropped call may still have been stored. Sending
     /// the same batch again is harmless.
     pub async fn push(&self, push: Push) -> Receipt {
-        let bytes = push.body.len().clamp(1, BUDGET_BYTES) as u32;
         let retry = || ReceiptOutcome::RetryAfter(RETRY_AFTER).at(0);
-        let Ok(Ok(_budget)) = tokio::time::timeout(ROOM_WAIT, self.budget.acquire_many(bytes)).await else {
-            return retry();
-        };
         let (tx, rx) = oneshot::channel();
         if !self.send(Command::Push(push, tx)).await {
             return retry();
@@ -190,7 +185,7 @@ pub fn start(mut core: Core) -> std::io::Result<(IngestHandle, std::thread::Join
             std::process::exit(EXIT_SOFTWARE);
         }
     })?;
-    Ok((IngestHandle { commands: tx, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }, thread))
+    Ok((IngestHandle { commands: tx }, thread))
 }
 
 fn run(core: &mut Core, mut commands: mpsc::Receiver<Command>) {

@@ -81,6 +81,7 @@ fn push(stream: Stream, ordinal: u64, sequence: u64, end: u64, known: u32, body:
         header: Ok(header),
         body_bytes: body.bytes.len(),
         body: body.bytes,
+        lease: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn an_unknown_dictionary_is_asked_for_and_survives() {
         body: push.body.clone(),
         agent: push.agent.clone(),
         instance: push.instance.clone(),
+        lease: None,
         ..push
     };
     assert_eq!(commit(&mut core, vec![again()])[0].outcome, ReceiptOutcome::NeedDictionary(0));

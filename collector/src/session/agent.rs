@@ -134,6 +134,8 @@ impl SinkServer {
             },
             item_count: from.get_item_count(),
             body_bytes: body.len(),
+            // Taken over before the message gives back its own.
+            lease: header.is_ok().then(|| self.peer.session.lease_now(body.len())),
             body: if header.is_ok() { body.to_vec() } else { Vec::new() },
             header,
         })
@@ -171,10 +173,13 @@ impl batch_sink::Server for SinkServer {
         params: batch_sink::DefineParams,
         mut results: batch_sink::DefineResults,
     ) -> Result<(), capnp::Error> {
-        let (incarnation, dictionary) = {
+        let (incarnation, dictionary, _lease) = {
             let params = params.get()?;
+            // Decoded, it takes about what the message took.
+            let bytes = params.total_size()?.word_count as usize * 8;
+            let lease = self.peer.session.lease_now(bytes);
             let dictionary = read_dictionary(params.get_dictionary()?, &self.host.limits);
-            (read_incarnation(params.get_incarnation()?), dictionary)
+            (read_incarnation(params.get_incarnation()?), dictionary, lease)
         };
         drop(params);
         let outcome = match dictionary {

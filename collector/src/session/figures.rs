@@ -37,6 +37,19 @@ pub fn figures(registry: &Registry, denials: &Denials, to: &mut Vec<Figure>) {
             method.duration.as_secs_f64(),
         ));
     }
+    let budget = registry.budget();
+    to.extend([
+        Figure::new(
+            "lmcollector_ingest_budget_bytes",
+            "Memory of batches under way.",
+            budget.used_bytes() as f64,
+        ),
+        Figure::new(
+            "lmcollector_ingest_budget_waits_total",
+            "How often a batch waited for memory before it was read.",
+            budget.waits() as f64,
+        ),
+    ]);
     let incidents = registry.incidents();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
     to.extend([
@@ -51,6 +64,11 @@ pub fn figures(registry: &Registry, denials: &Denials, to: &mut Vec<Figure>) {
             "lmcollector_handshakes_refused_total",
             "Handshakes refused because too many were waiting.",
             count(&incidents.handshakes_refused),
+        ),
+        Figure::new(
+            "lmcollector_limits_broken_total",
+            "Connections closed because the peer broke a bound.",
+            count(&incidents.limits_broken),
         ),
         Figure::new(
             "lmcollector_session_panics_total",

@@ -3,17 +3,17 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use capnp_rpc::rpc_twoparty_capnp::Side;
 use lm_model::{Incarnation, Resume, Stream};
 use lm_schema::mesh_capnp::{agent_session, attach, attached, gate, gateway_session, grant};
 use lm_schema::operator_capnp::operator;
 use lm_schema::{BATCH_VERSION, batch};
 
-use crate::rpc::{StreamLimits, system};
+use crate::network::{Meter, StreamLimits, Terms};
+use crate::rpc::{StreamEnd, StreamSystem};
 use crate::secret::{SecretError, read_secret};
 use crate::tickets::Attachment;
 use crate::{CloseCode, Closing, PeerDescription, TlsError, tls, transport};
@@ -141,7 +141,7 @@ impl Dialer {
             self.config.server_name.clone().unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
 
         let mut config = quinn::ClientConfig::new(Arc::new(tls::client(&self.config.ca)?));
-        config.transport_config(transport::config(0));
+        config.transport_config(transport::client());
         let connecting = self
             .socket(addr)?
             .connect_with(config, addr, &name)
@@ -259,12 +259,17 @@ async fn open_stream<C: capnp::capability::FromClientHook>(
         .open_bi()
         .await
         .map_err(|error| capnp::Error::disconnected(format!("no stream: {error}")))?;
-    let mut system =
-        system(send, receive, Side::Client, StreamLimits::CLIENT, None, Arc::new(AtomicU64::new(0)));
-    let bootstrap = system.bootstrap(Side::Server);
+    let terms = Rc::new(Terms::new(StreamLimits::CLIENT, Arc::new(Meter::default())));
+    let (system, bootstrap) = StreamSystem::client(receive, send, terms);
+    let connection = connection.clone();
     tokio::task::spawn_local(async move {
-        if let Err(error) = system.await {
-            tracing::debug!(%error, "a stream failed");
+        match system.run(connection.closed()).await {
+            Ok(()) => {}
+            Err(StreamEnd::Violation(reason)) => {
+                tracing::warn!(%reason, "the collector broke a bound");
+                connection.close(CloseCode::Limit.number(), reason.as_bytes());
+            }
+            Err(error) => tracing::debug!(error = ?error.to_string(), "a stream failed"),
         }
     });
     Ok(bootstrap)

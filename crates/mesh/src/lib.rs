@@ -15,8 +15,8 @@ mod backoff;
 mod client;
 mod close;
 mod credentials;
-mod inflight;
 mod ledger;
+mod network;
 mod rpc;
 mod secret;
 mod server;
@@ -34,6 +34,7 @@ pub use ledger::{
     CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, TapBatch, TapCost, TapFilter,
     TapReader, Terms, TooManyTaps, Verdict,
 };
+pub use network::{Budget, Lease, MeshLimits, Meter, MeterFacts, StreamKind, StreamLimits};
 pub use secret::{SecretError, read_secret};
 pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};
 pub use session::{AgentReport, Incidents, PathFacts, PeerDescription, Registry, Session};

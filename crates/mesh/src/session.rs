@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::activity::Activity;
-use crate::{CloseCode, Grant, Ledger, Principal, Role};
+use crate::{Budget, CloseCode, Grant, Lease, Ledger, MeshLimits, Meter, Principal, Role};
 
 /// What a peer said of itself at login. Nothing is decided by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Session {
     last_heartbeat_unix_ms: AtomicI64,
     clock_skew_ms: AtomicI64,
     report: Mutex<AgentReport>,
+    meter: Arc<Meter>,
+    budget: Budget,
     connection: quinn::Connection,
     path: Mutex<SeenPath>,
     activity: Arc<Activity>,
@@ -76,6 +78,8 @@ impl Session {
         connection: quinn::Connection,
         activity: Arc<Activity>,
         grant: Grant,
+        meter: Arc<Meter>,
+        budget: Budget,
     ) -> Self {
         let path = Mutex::new(SeenPath { remote: connection.remote_address(), migrations: 0 });
         Session {
@@ -88,6 +92,8 @@ impl Session {
             last_heartbeat_unix_ms: AtomicI64::new(0),
             clock_skew_ms: AtomicI64::new(0),
             report: Mutex::default(),
+            meter,
+            budget,
             connection,
             path,
             activity,
@@ -115,6 +121,17 @@ impl Session {
 
     pub fn report(&self) -> AgentReport {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the session holds here, against its bounds.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Takes over `bytes` of a message that were copied, at once; call it
+    /// before the message is dropped, and keep it as long as the copy.
+    pub fn lease_now(&self, bytes: usize) -> Lease {
+        self.budget.lease_now(self.id, &self.meter, bytes)
     }
 
     /// What its capabilities are doing.
@@ -149,11 +166,19 @@ impl Session {
 }
 
 /// All sessions of a server.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Registry {
     sessions: Arc<Mutex<BTreeMap<u64, Arc<Session>>>>,
     ledger: Ledger,
     incidents: Arc<Incidents>,
+    limits: MeshLimits,
+    budget: Budget,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry::new(MeshLimits::default())
+    }
 }
 
 /// What went wrong since the start, by kind.
@@ -162,11 +187,33 @@ pub struct Incidents {
     pub logins_refused: AtomicU64,
     pub handshakes_refused: AtomicU64,
     pub panics: AtomicU64,
+    /// Sessions, and connections before login, that broke a bound.
+    pub limits_broken: AtomicU64,
     /// Calls answered `overloaded:` unseen.
     pub calls_refused: AtomicU64,
 }
 
 impl Registry {
+    /// Of a server whose peers may hold no more than `limits`.
+    pub fn new(limits: MeshLimits) -> Registry {
+        Registry {
+            sessions: Arc::default(),
+            ledger: Ledger::new(),
+            incidents: Arc::default(),
+            limits,
+            budget: Budget::new(limits.ingest_bytes_max, limits.bulk.message_bytes_max),
+        }
+    }
+
+    pub fn limits(&self) -> &MeshLimits {
+        &self.limits
+    }
+
+    /// Memory of batches between their arrival and their answer.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// What all sessions were granted.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -182,6 +229,10 @@ impl Registry {
 
     pub(crate) fn handshake_refused(&self) {
         self.incidents.handshakes_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended_by_limit(&self) {
+        self.incidents.limits_broken.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn panicked(&self) {

@@ -12,11 +12,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Streams of one connection: control, bulk or query, and one to spare while
 /// an old one is torn down.
-pub(crate) const STREAMS_MAX: u32 = 4;
+const STREAMS_MAX: u32 = 4;
 /// What one stream may have in flight towards us: two of the largest batches.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// What one connection may have in flight towards us.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// The same, of a peer that has not logged in: two of the largest messages
+/// that it may send.
+const STRANGER_WINDOW_BYTES: u32 = 128 << 10;
 const SEND_WINDOW_BYTES: u64 = 2 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const IDLE_MS: u32 = 60_000;
@@ -48,9 +51,24 @@ impl quinn::ConnectionIdGenerator for RandomConnectionIds {
     }
 }
 
-/// Settings of one side. A server opens no streams, so a client grants none;
-/// a server grants control alone until the peer has logged in.
-pub(crate) fn config(streams_granted: u32) -> Arc<TransportConfig> {
+/// Settings of a client. A server opens no streams, so it grants none.
+pub(crate) fn client() -> Arc<TransportConfig> {
+    Arc::new(config(0, CONNECTION_WINDOW_BYTES))
+}
+
+/// Settings of a server for a peer that has not logged in: control alone, and
+/// little memory.
+pub(crate) fn stranger() -> Arc<TransportConfig> {
+    Arc::new(config(1, STRANGER_WINDOW_BYTES))
+}
+
+/// What a peer gets once it has logged in.
+pub(crate) fn trust(connection: &quinn::Connection) {
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+}
+
+fn config(streams_granted: u32, connection_window_bytes: u32) -> TransportConfig {
     let mut ack_frequency = AckFrequencyConfig::default();
     ack_frequency.ack_eliciting_threshold(VarInt::from_u32(10));
     let mut config = TransportConfig::default();
@@ -58,13 +76,13 @@ pub(crate) fn config(streams_granted: u32) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(streams_granted))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(connection_window_bytes))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .ack_frequency_config(Some(ack_frequency));
-    Arc::new(config)
+    config
 }
 
 /// A UDP socket with large buffers.

@@ -1,6 +1,6 @@
 //! What the mesh knows, in the words of the schema.
 
-use lm_mesh::{CallRecord, CallState, CapabilityFacts, Incidents, Registry, Session, TapFilter};
+use lm_mesh::{CallRecord, CallState, CapabilityFacts, Incidents, MeterFacts, Registry, Session, TapFilter};
 use lm_schema::interfaces::Interface;
 use lm_schema::operator as wire;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,21 @@ pub fn session(session: &Session) -> wire::SessionFacts {
         items: session.items.load(Ordering::Relaxed),
         capability: session.grant().id(),
         capabilities: activity.capabilities(),
-        admission: wire::AdmissionFacts::default(),
+        admission: admission(session.meter().facts()),
+    }
+}
+
+fn admission(facts: MeterFacts) -> wire::AdmissionFacts {
+    wire::AdmissionFacts {
+        questions: facts.questions as u32,
+        exports: facts.exports as u32,
+        unsent_bytes: facts.unsent_bytes,
+        budget_bytes: facts.budget_bytes,
+        message_bytes_in: facts.message_bytes_in,
+        message_bytes_out: facts.message_bytes_out,
+        messages_in: facts.messages_in,
+        messages_out: facts.messages_out,
+        read_pauses: facts.read_pauses,
     }
 }
 
@@ -89,10 +103,12 @@ pub fn call(record: CallRecord) -> wire::CallFacts {
     }
 }
 
-pub fn tap_filter(filter: wire::TapFilter) -> TapFilter {
+/// `own`: the session of the tap itself, whose calls would feed it for ever.
+pub fn tap_filter(filter: wire::TapFilter, own: u64) -> TapFilter {
     let set = |number: u64| (number != 0).then_some(number);
     TapFilter {
         session: set(filter.session),
+        except_session: Some(own),
         capability: set(filter.capability),
         holder: filter.holder,
         interface: filter.interface,
@@ -120,7 +136,8 @@ pub fn interface(interface: &Interface) -> wire::InterfaceFacts {
 /// Sums over all sessions; the caller adds what is not the mesh's.
 pub fn status(registry: &Registry) -> wire::MeshStatus {
     let sessions = registry.sessions();
-    let Incidents { logins_refused, handshakes_refused, panics, calls_refused } = &**registry.incidents();
+    let Incidents { logins_refused, handshakes_refused, panics, limits_broken, calls_refused } =
+        &**registry.incidents();
     let totals = registry.ledger().totals();
     wire::MeshStatus {
         sessions: sessions.len() as u32,
@@ -130,7 +147,11 @@ pub fn status(registry: &Registry) -> wire::MeshStatus {
         calls_refused: calls_refused.load(Ordering::Relaxed),
         logins_refused: logins_refused.load(Ordering::Relaxed),
         handshakes_refused: handshakes_refused.load(Ordering::Relaxed),
+        budget_bytes: registry.budget().used_bytes(),
+        budget_bytes_max: registry.budget().total_bytes(),
+        budget_waits: registry.budget().waits(),
         panics: panics.load(Ordering::Relaxed),
+        sessions_ended_by_limit: limits_broken.load(Ordering::Relaxed),
         ..wire::MeshStatus::default()
     }
 }

@@ -126,7 +126,7 @@ impl operator::Server for OperatorServer {
             .host
             .registry
             .ledger()
-            .tap(facts::tap_filter(filter))
+            .tap(facts::tap_filter(filter, self.grant.session()))
             .map_err(|error| capnp::Error::overloaded(error.to_string()))?;
         tracing::info!(by = self.by(), scope, "tap opened");
         results.get().set_tap(self.grant.derive(Terms::scope(scope), |_| tap::TapServer(reader)));

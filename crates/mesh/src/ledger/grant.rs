@@ -22,6 +22,11 @@ impl Grant {
         self.entry.id
     }
 
+    /// The session that it was granted in.
+    pub fn session(&self) -> u64 {
+        self.entry.session
+    }
+
     pub fn holder(&self) -> &Arc<str> {
         &self.entry.holder
     }

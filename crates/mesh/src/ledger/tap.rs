@@ -19,6 +19,8 @@ const WAITING_MAX: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct TapFilter {
     pub session: Option<u64>,
+    /// Whose calls are left out, whatever else matches.
+    pub except_session: Option<u64>,
     pub capability: Option<u64>,
     pub holder: String,
     pub interface: String,
@@ -32,6 +34,7 @@ impl TapFilter {
     fn is_match(&self, call: &CallRecord) -> bool {
         let is = |wanted: &str, found: &str| wanted.is_empty() || wanted.eq_ignore_ascii_case(found);
         self.session.is_none_or(|session| session == call.session)
+            && self.except_session != Some(call.session)
             && self.capability.is_none_or(|capability| capability == call.capability)
             && is(&self.holder, &call.holder)
             && is(&self.interface, call.interface)

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use super::{Admission, Capability, Peer, Shared};
 use crate::activity::Activity;
 use crate::ledger::Root;
+use crate::network::Terms;
 use crate::tickets::{Attachment, Tickets};
-use crate::{Credentials, PeerDescription, Principal, Role, Session};
+use crate::{Credentials, PeerDescription, Principal, Role, Session, transport};
 
 /// A login that was granted. Dropping the root ends what it was granted.
 pub(super) struct LoggedIn {
@@ -26,9 +27,10 @@ pub(super) struct LoggedIn {
 pub(super) fn client(
     shared: Arc<Shared>,
     connection: quinn::Connection,
+    terms: Rc<Terms>,
     admitted: oneshot::Sender<LoggedIn>,
 ) -> capnp::capability::Client {
-    let server = GateServer { shared, connection, admitted: RefCell::new(Some(admitted)) };
+    let server = GateServer { shared, connection, terms, admitted: RefCell::new(Some(admitted)) };
     let gate: gate::Client = capnp_rpc::new_client(server);
     gate.client
 }
@@ -36,6 +38,8 @@ pub(super) fn client(
 struct GateServer {
     shared: Arc<Shared>,
     connection: quinn::Connection,
+    /// Of the stream that it is the bootstrap of.
+    terms: Rc<Terms>,
     /// Taken by the first login, right or wrong: there is no second try on
     /// one connection.
     admitted: RefCell<Option<oneshot::Sender<LoggedIn>>>,
@@ -66,6 +70,9 @@ impl gate::Server for GateServer {
             capnp::Error::failed(format!("{}: {}", refusal.code, refusal.message))
         })?;
         write_grant(&peer.session, admission, results.get().init_grant());
+        // Before the peer reads that it may.
+        self.terms.change(self.shared.registry.limits().control, None);
+        transport::trust(&self.connection);
         // The receiver waits until the deadline; when it is gone, so is the connection.
         let _ = admitted.send(LoggedIn { peer, root });
         Ok(())
@@ -112,6 +119,8 @@ impl GateServer {
             self.connection.clone(),
             activity,
             root.0.clone(),
+            self.terms.meter.clone(),
+            self.shared.registry.budget().clone(),
         );
         let peer = Peer {
             session: Arc::new(session),
@@ -178,6 +187,9 @@ fn write_grant(session: &Session, admission: Admission, mut to: grant::Builder<'
 /// Bootstrap of every other stream.
 pub(super) struct AttachServer {
     pub peer: Rc<Peer>,
+    /// Of the stream that it is the bootstrap of.
+    pub terms: Rc<Terms>,
+    pub shared: Arc<Shared>,
 }
 
 impl attach::Server for AttachServer {
@@ -190,9 +202,17 @@ impl attach::Server for AttachServer {
             capnp::Error::failed("expired: the ticket is unknown, used or over ten seconds old".to_owned())
         })?;
         let mut to: attached::Builder<'_> = results.get().init_attached();
+        let limits = self.shared.registry.limits();
         match found {
-            Attachment::Sink(sink) => to.set_sink(sink),
-            Attachment::Users(users) => to.set_users(users),
+            Attachment::Sink(sink) => {
+                let budget = (self.shared.registry.budget().clone(), self.peer.session.id);
+                self.terms.change(limits.bulk, Some(budget));
+                to.set_sink(sink);
+            }
+            Attachment::Users(users) => {
+                self.terms.change(limits.query, None);
+                to.set_users(users);
+            }
         }
         Ok(())
     }

@@ -140,7 +140,7 @@ impl Server {
         let local_addr = socket.local_addr().map_err(bind)?;
 
         let mut quic = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        quic.transport_config(transport::config(1))
+        quic.transport_config(transport::stranger())
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX)
             .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);

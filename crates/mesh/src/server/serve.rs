@@ -2,26 +2,27 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use capnp_rpc::RpcSystem;
-use capnp_rpc::rpc_twoparty_capnp::Side;
 use lm_schema::mesh_capnp::attach;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::gate::{self, AttachServer, LoggedIn};
 use super::{LOGIN_DEADLINE, Peer, Shared};
 use crate::CloseCode;
-use crate::rpc::{StreamLimits, system};
-use crate::transport::STREAMS_MAX;
+use crate::network::{Meter, Terms};
+use crate::rpc::{StreamEnd, StreamSystem};
 
 /// How long a refusal has to reach the peer before the connection closes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long calls under way have, once their session is revoked, to come to
 /// an end: a commit that has begun is answered.
 const REVOKED_CALLS_WAIT: Duration = Duration::from_millis(500);
+/// quinn forgets to send a close that its pacing holds back behind other data,
+/// and the peer would learn of it at its next keep-alive. So what is on its
+/// way goes out first; the stream that broke the bound is gone already.
+const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
     let remote = incoming.remote_address();
@@ -36,16 +37,21 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
         Ok(Err(error)) => return tracing::debug!(%remote, %error, "no control stream"),
         Err(_) => return close(&connection, CloseCode::LoginTimeout, "no login within 5 s"),
     };
-    let calls = Arc::new(AtomicU64::new(0));
+    let meter = Arc::new(Meter::default());
+    let terms = Rc::new(Terms::new(shared.registry.limits().anonymous, meter.clone()));
     let (admitted_tx, admitted_rx) = oneshot::channel();
-    let gate = gate::client(shared.clone(), connection.clone(), admitted_tx);
-    let control = system(send, receive, Side::Server, StreamLimits::CONTROL, Some(gate), calls.clone());
-    let mut control = tokio::task::spawn_local(control);
+    let gate = gate::client(shared.clone(), connection.clone(), terms.clone(), admitted_tx);
+    let control = StreamSystem::server(receive, send, terms, gate);
+    let lost = connection.clone();
+    let mut control = tokio::task::spawn_local(async move { control.run(lost.closed()).await });
 
     let LoggedIn { peer, root } = tokio::select! {
         // Its end drops the login too, but is the cause.
         biased;
-        _ = &mut control => return close(&connection, CloseCode::ControlLost, "control stream ended"),
+        ended = &mut control => {
+            let reason = control_ended(&connection, &shared, ended).await;
+            return tracing::debug!(%remote, %reason, "ended before login");
+        }
         admitted = tokio::time::timeout(LOGIN_DEADLINE, admitted_rx) => match admitted {
             Ok(Ok(admitted)) => admitted,
             // The refusal itself goes out as the login's answer first.
@@ -59,9 +65,8 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
     let session = peer.session.clone();
     shared.registry.insert(session.clone());
     tracing::info!(session = session.id, peer = %session.principal.name, role = session.principal.role.name(), %remote, "session opened");
-    connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(STREAMS_MAX));
 
-    let reason = attend(&connection, &peer, control, &shared, calls).await;
+    let reason = attend(&connection, &peer, control, &shared, meter).await;
     drop(root);
     shared.registry.remove(session.id);
     tracing::info!(session = session.id, peer = %session.principal.name, %reason, "session closed");
@@ -71,33 +76,29 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
 async fn attend(
     connection: &quinn::Connection,
     peer: &Rc<Peer>,
-    mut control: tokio::task::JoinHandle<Result<(), capnp::Error>>,
-    shared: &Shared,
-    calls: Arc<AtomicU64>,
+    mut control: JoinHandle<Result<(), StreamEnd>>,
+    shared: &Arc<Shared>,
+    meter: Arc<Meter>,
 ) -> String {
     let mut attached = JoinSet::new();
     loop {
         tokio::select! {
             stream = connection.accept_bi() => match stream {
                 Ok((send, receive)) => {
-                    let door: attach::Client = capnp_rpc::new_client(AttachServer { peer: peer.clone() });
-                    let stream = system(
-                        send, receive, Side::Server, StreamLimits::ATTACHED, Some(door.client), calls.clone(),
-                    );
-                    attached.spawn_local(run(stream));
+                    let terms = Rc::new(Terms::new(shared.registry.limits().anonymous, meter.clone()));
+                    let server =
+                        AttachServer { peer: peer.clone(), terms: terms.clone(), shared: shared.clone() };
+                    let door: attach::Client = capnp_rpc::new_client(server);
+                    let stream = StreamSystem::server(receive, send, terms, door.client);
+                    let lost = connection.clone();
+                    attached.spawn_local(async move { stream.run(lost.closed()).await });
                 }
                 Err(error) => return error.to_string(),
             },
-            ended = &mut control => {
-                if ended.is_err_and(|error| error.is_panic()) {
-                    return panicked(connection, shared);
-                }
-                close(connection, CloseCode::ControlLost, "control stream ended");
-                return "control stream ended".to_owned();
-            }
+            ended = &mut control => return control_ended(connection, shared, ended).await,
             Some(ended) = attached.join_next() => {
-                if ended.is_err_and(|error| error.is_panic()) {
-                    return panicked(connection, shared);
+                if let Some(reason) = stream_ended(connection, shared, ended).await {
+                    return reason;
                 }
             }
             () = peer.grant().revoked() => return revoked(connection, peer).await,
@@ -105,17 +106,49 @@ async fn attend(
     }
 }
 
-async fn run(stream: RpcSystem<Side>) {
-    if let Err(error) = stream.await {
-        tracing::debug!(%error, "a stream failed");
+/// Whether the end of a stream is the end of its session, and why. A handler
+/// that failed badly ends its session; the others do not notice.
+async fn stream_ended(
+    connection: &quinn::Connection,
+    shared: &Shared,
+    ended: Result<Result<(), StreamEnd>, JoinError>,
+) -> Option<String> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(StreamEnd::Failed(error))) => {
+            // The text may be the peer's.
+            tracing::debug!(error = ?error.to_string(), "a stream failed");
+            None
+        }
+        Ok(Err(StreamEnd::Violation(reason))) => {
+            shared.registry.ended_by_limit();
+            tracing::warn!(remote = %connection.remote_address(), %reason, "a peer broke a bound and is cut");
+            let _ = tokio::time::timeout(CLOSE_PAUSE, connection.closed()).await;
+            close(connection, CloseCode::Limit, &reason);
+            Some(reason)
+        }
+        Ok(Err(StreamEnd::Panicked)) | Err(_) => {
+            shared.registry.panicked();
+            tracing::error!(remote = %connection.remote_address(), "a method panicked: its session ends");
+            close(connection, CloseCode::Internal, "internal: a call failed inside the collector");
+            Some("a method panicked".to_owned())
+        }
     }
 }
 
-/// A handler failed badly: the session goes, the others do not notice.
-fn panicked(connection: &quinn::Connection, shared: &Shared) -> String {
-    shared.registry.panicked();
-    close(connection, CloseCode::Internal, "a call failed inside the collector");
-    "a handler panicked".to_owned()
+/// Without control there is no session.
+async fn control_ended(
+    connection: &quinn::Connection,
+    shared: &Shared,
+    ended: Result<Result<(), StreamEnd>, JoinError>,
+) -> String {
+    match stream_ended(connection, shared, ended).await {
+        Some(reason) => reason,
+        None => {
+            close(connection, CloseCode::ControlLost, "control stream ended");
+            "control stream ended".to_owned()
+        }
+    }
 }
 
 /// Ends a revoked session: new calls are refused already, those under way
