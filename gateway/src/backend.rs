@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::console::ConsoleQuestion;
 use crate::params::{LogFilter, LogSearch, Range, Selection};
 use crate::ring::{EventId, Ring};
 
@@ -54,6 +55,8 @@ pub enum FailureKind {
     /// There is no collector.
     Unavailable,
     Unauthorized,
+    /// The token is good, and not for this.
+    Forbidden,
     NotFound,
     Method,
     TooLarge,
@@ -111,6 +114,8 @@ pub enum Question {
     Dashboards,
     /// The one with this id, which is not empty.
     Dashboard(String),
+    /// Needs an operator's token.
+    Console(ConsoleQuestion),
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,7 @@ use warp::{Filter, Rejection, Reply};
 
 use crate::Config;
 use crate::backend::{Answered, Backend, Failure, FailureKind, QueryOptions, Question, Token};
+use crate::console::ConsoleQuestion;
 use crate::json;
 use crate::live::{self, Places};
 use crate::params::{self, Params};
@@ -36,6 +37,8 @@ use crate::session::unix_nano;
 const PIECE_BYTES: usize = 64 << 10;
 /// Longest path that a log line shows.
 const LOGGED_PATH_CHARS: usize = 256;
+/// What operators see lies below.
+const CONSOLE: &str = "/api/console/";
 /// The version of Prometheus whose API this answers like.
 const PROMETHEUS_VERSION: &str = "3.5.0";
 
@@ -91,6 +94,11 @@ pub(crate) async fn serve(
                 },
                 Err(failure) => failure.into_response(),
             };
+            if path.starts_with(CONSOLE)
+                && let Some(failure) = response.extensions_mut().remove::<Failure>()
+            {
+                as_problem(&mut response, &failure);
+            }
             secure(response.headers_mut());
             tracing::info!(
                 method = %method,
@@ -104,6 +112,19 @@ pub(crate) async fn serve(
         }
     });
     lm_web::serve(listener, service, limits, shutdown).await
+}
+
+/// The console's API says what went wrong as RFC 9457 has it.
+fn as_problem(response: &mut Response, failure: &Failure) {
+    let status = response.status();
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": failure.message,
+    });
+    *response.body_mut() = body.to_string().into_response().into_body();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
 }
 
 /// Headers of every answer: nothing here may be kept, framed or guessed at.
@@ -229,6 +250,16 @@ fn routes(state: State) -> impl Filter<Extract = (impl Reply,), Error = Rejectio
             })
             .boxed()
     };
+    let console = {
+        let state = state.clone();
+        warp::path!("api" / "console" / "v1" / String)
+            .and(get())
+            .then(move |list: String, call: Call| {
+                let state = state.clone();
+                async move { reply(console(&state.0, &call, &list).await) }
+            })
+            .boxed()
+    };
     route!(warp::path!("api" / "v1" / "query"), get_or_form(), query)
         .or(route!(warp::path!("api" / "v1" / "query_range"), get_or_form(), query_range))
         .unify()
@@ -257,6 +288,8 @@ fn routes(state: State) -> impl Filter<Extract = (impl Reply,), Error = Rejectio
         .or(dashboard_by_id)
         .unify()
         .or(route!(warp::path!("api" / "v1" / "live"), get(), live_tail))
+        .unify()
+        .or(console)
         .unify()
 }
 
@@ -363,6 +396,13 @@ async fn dashboard(state: &Shared, call: &Call, id: String) -> Result {
     Ok(answered(state.backend.ask(call.token()?, Question::Dashboard(id)).await?))
 }
 
+/// What operators see; never a change.
+async fn console(state: &Shared, call: &Call, list: &str) -> Result {
+    let token = call.token()?;
+    let question = ConsoleQuestion::parse(list, &call.params()?)?;
+    Ok(answered(state.backend.ask(token, Question::Console(question)).await?))
+}
+
 async fn live_tail(state: &Shared, call: &Call) -> Result {
     let (token, params) = (call.token()?, call.params()?);
     let last = match call.headers.get("last-event-id") {
@@ -453,10 +493,11 @@ impl Reply for Failure {
             FailureKind::Method => StatusCode::METHOD_NOT_ALLOWED,
             FailureKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             FailureKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            FailureKind::Host => StatusCode::FORBIDDEN,
+            FailureKind::Forbidden | FailureKind::Host => StatusCode::FORBIDDEN,
         };
         let mut response = json::error(&self).into_response();
         *response.status_mut() = status;
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self.kind {

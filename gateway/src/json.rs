@@ -305,7 +305,7 @@ fn error_type(kind: FailureKind) -> &'static str {
         FailureKind::Internal => "internal",
         FailureKind::NotFound => "not_found",
         FailureKind::Unauthorized => "unauthorized",
-        FailureKind::Host => "forbidden",
+        FailureKind::Forbidden | FailureKind::Host => "forbidden",
     }
 }
 

@@ -10,6 +10,7 @@
 mod backend;
 pub mod cli;
 mod config;
+mod console;
 mod http;
 mod json;
 mod live;

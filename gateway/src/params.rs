@@ -23,7 +23,7 @@ fn bad(message: String) -> Failure {
     Failure::new(FailureKind::BadData, message)
 }
 
-fn invalid(name: &str, why: String) -> Failure {
+pub(crate) fn invalid(name: &str, why: String) -> Failure {
     bad(format!("invalid parameter {name:?}: {why}"))
 }
 
@@ -48,6 +48,11 @@ impl Params {
             .find(|(known, _)| known == name)
             .map(|(_, value)| &value[..])
             .filter(|value| !value.is_empty())
+    }
+
+    /// The names that were given, also those without a value.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &name[..])
     }
 
     pub fn all(&self, name: &str) -> Vec<String> {

@@ -6,6 +6,7 @@
 //! with it.
 
 mod ask;
+mod console;
 mod dashboards;
 mod tail;
 mod users;

@@ -5,8 +5,9 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lm_schema::operator::SessionFacts;
 use lm_schema::query_capnp::{ResultType, failure};
-use support::{ALICE, LONG_CHUNK, Said, World};
+use support::{ALICE, LONG_CHUNK, ROOT, Said, World};
 use tokio::io::AsyncWriteExt as _;
 
 const QUICK: Duration = Duration::from_secs(10);
@@ -428,4 +429,130 @@ async fn a_reader_that_pauses_loses_nothing() {
         assert!(event.contains(&format!("id: 7-{at}\n")), "{at}: {}", &event[..event.len().min(60)]);
     }
     assert!(world.script.tail_after.lock().unwrap().len() > 1, "nothing was asked for again");
+}
+
+fn sessions(count: u64) -> Vec<SessionFacts> {
+    let session = |id: u64| SessionFacts {
+        id,
+        identity: format!("host-{id}"),
+        role: if id.is_multiple_of(5) { "gateway" } else { "agent" }.to_owned(),
+        ..SessionFacts::default()
+    };
+    (1..=count).map(session).collect()
+}
+
+#[tokio::test]
+async fn operators_see_the_mesh() {
+    let world = World::new().await;
+    *world.script.sessions.lock().unwrap() = sessions(20);
+    let ids = |json: &serde_json::Value| -> Vec<u64> {
+        let sessions = json["sessions"].as_array().unwrap();
+        sessions.iter().map(|session| session["id"].as_u64().unwrap()).collect()
+    };
+    let all = world.get_as(ROOT, "/api/console/v1/sessions").await;
+    assert!(all.headers.contains("content-type: application/json"), "{}", all.headers);
+    assert!(all.headers.contains("x-content-type-options: nosniff"), "{}", all.headers);
+    let all = all.json();
+    assert_eq!(ids(&all), (1..=20).collect::<Vec<_>>());
+    assert!(all["next_after"].is_null());
+    assert_eq!(all["sessions"][0]["admission"]["read_pauses"], 0, "the same names as lmctl's");
+
+    // Parts of the list, put together again.
+    let (mut found, mut after) = (Vec::new(), "0".to_owned());
+    loop {
+        let path = format!("/api/console/v1/sessions?limit=7&after={after}");
+        let part = world.get_as(ROOT, &path).await.json();
+        assert!(ids(&part).len() <= 7);
+        found.extend(ids(&part));
+        match part["next_after"].as_u64() {
+            Some(next) => after = format!("s{next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found, (1..=20).collect::<Vec<_>>());
+    let gateways = world.get_as(ROOT, "/api/console/v1/sessions?role=gateway&limit=3").await.json();
+    assert_eq!(ids(&gateways), [5, 10, 15]);
+    assert_eq!(gateways["next_after"], 15);
+    let one = world.get_as(ROOT, "/api/console/v1/sessions?identity=host-11").await.json();
+    assert_eq!(ids(&one), [11]);
+    // A filter that nothing fits looks at a bounded part.
+    *world.script.sessions.lock().unwrap() = sessions(500);
+    let none = world.get_as(ROOT, "/api/console/v1/sessions?identity=nobody").await.json();
+    assert_eq!((ids(&none).len(), none["next_after"].as_u64()), (0, Some(96)));
+
+    let path = "/api/console/v1/capabilities?session=s7&holder=alice&interface=Reader&after=c41";
+    let capabilities = world.get_as(ROOT, path).await.json();
+    let capability = &capabilities["capabilities"][0];
+    assert_eq!((&capability["id"], &capability["session"]), (&42.into(), &7.into()));
+    assert_eq!((&capability["holder"], &capability["interface"]), (&"alice".into(), &"Reader".into()));
+
+    let micros = async |query: &str| -> Vec<u64> {
+        let json = world.get_as(ROOT, &format!("/api/console/v1/calls{query}")).await.json();
+        assert_eq!(json["slow_after_micros"], 100);
+        json["calls"].as_array().unwrap().iter().map(|call| call["micros"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(micros("").await, [30_000, 5_000, 200_000, 9_000]);
+    assert_eq!(micros("?over=10ms").await, [30_000, 200_000]);
+    assert_eq!(micros("?state=in_flight").await, [30_000, 5_000]);
+    assert_eq!(micros("?state=finished&limit=1").await, [200_000]);
+    assert_eq!(world.get_as(ROOT, "/api/console/v1/status").await.json()["cluster_id"], "fe");
+}
+
+#[tokio::test]
+async fn only_operators_see_the_mesh() {
+    let world = World::new().await;
+    for list in ["sessions", "capabilities", "calls", "status"] {
+        let path = format!("/api/console/v1/{list}");
+        let (status, why) = world.get(&path).await.problem();
+        assert_eq!(status, 403);
+        assert!(why.contains("the token of alice is not an operator's"), "{why}");
+        let (status, why) = world.anonymous(&path).await.problem();
+        assert_eq!(status, 401);
+        assert!(why.contains("Authorization"), "{why}");
+        assert_eq!(world.get_as("wrong", &path).await.problem().0, 401);
+        assert_eq!(world.post(&path, "").await.problem().0, 405, "nothing can be changed here");
+    }
+    // A refusal of the console does not take the right to read.
+    assert_eq!(world.get("/api/v1/labels").await.status, 200);
+    assert_eq!(world.get_as(ROOT, "/api/v1/labels").await.status, 200);
+    for path in [
+        "/api/console/v1/nothing",
+        "/api/console/v1/sessions/3",
+        "/api/console/v1",
+        "/api/console/v2/sessions",
+    ] {
+        assert_eq!(world.get_as(ROOT, path).await.problem().0, 404, "{path}");
+    }
+    let (status, why) = world.get_as(ROOT, "/api/console/v1/sessions?limit=many").await.problem();
+    assert_eq!((status, &why[..]), (400, "invalid parameter \"limit\": expected a number from 1 to 1000"));
+    let (status, why) = world.get_as(ROOT, "/api/console/v1/calls?sate=finished").await.problem();
+    assert_eq!(status, 400);
+    assert!(why.contains("\"sate\"") && why.contains("over, state"), "{why}");
+}
+
+#[tokio::test]
+async fn what_the_collector_refuses_an_operator_is_said() {
+    let world = World::new().await;
+    let cases = [
+        ("revoked: by bob", 401),
+        ("denied: you were denied", 401),
+        ("overloaded: 16 calls", 503),
+        ("quota: taps", 422),
+        ("invalid: filter", 400),
+        ("the disk is gone", 500),
+    ];
+    for (said, status) in cases {
+        *world.script.operator_error.lock().unwrap() = Some(said.to_owned());
+        for list in ["sessions", "capabilities", "calls", "status"] {
+            let found = world.get_as(ROOT, &format!("/api/console/v1/{list}")).await.problem();
+            assert_eq!(found, (status, said.to_owned()));
+        }
+    }
+    // A revoked capability is not remembered.
+    let before = world.script.exchanges.load(Ordering::Relaxed);
+    *world.script.operator_error.lock().unwrap() = Some("revoked: by bob".to_owned());
+    world.get_as(ROOT, "/api/console/v1/status").await;
+    *world.script.operator_error.lock().unwrap() = None;
+    assert_eq!(world.get_as(ROOT, "/api/console/v1/status").await.status, 200);
+    assert!(world.script.exchanges.load(Ordering::Relaxed) > before);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lm_schema::operator::{CallFacts, Tap, TapCost, TapFilter};
-use serde_json::json;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -51,6 +51,15 @@ pub struct TapArgs {
     /// Stop after so many calls
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+}
+
+/// A document: `{"call":{...}}`.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a> {
+    Call(&'a CallFacts),
+    Missed(u64),
+    Cost(TapCost),
 }
 
 /// Columns of a line. Calls come one by one, so nothing can be measured
@@ -159,7 +168,7 @@ impl Stop {
 
 fn show(out: &mut Out, call: &CallFacts) -> Result<(), Failure> {
     match out.format {
-        Format::Json => out.line(&document(&json!({ "call": call }))),
+        Format::Json => out.line(&document(&Line::Call(call))),
         Format::Table => out.line(&line([
             time_of_day(call.started_unix_ms),
             took(call.micros),
@@ -175,7 +184,7 @@ fn show(out: &mut Out, call: &CallFacts) -> Result<(), Failure> {
 
 fn show_missed(out: &mut Out, missed: u64) -> Result<(), Failure> {
     match out.format {
-        Format::Json => out.line(&document(&json!({ "missed": missed }))),
+        Format::Json => out.line(&document(&Line::Missed(missed))),
         Format::Table => out.line(&format!("... {missed} calls came too fast and are not shown")),
     }
 }
@@ -184,7 +193,7 @@ fn show_missed(out: &mut Out, missed: u64) -> Result<(), Failure> {
 /// way, or as the last document.
 fn summary(out: &mut Out, shown: u64, missed: u64, cost: TapCost) -> Result<(), Failure> {
     match out.format {
-        Format::Json => out.line(&document(&json!({ "cost": cost }))),
+        Format::Json => out.line(&document(&Line::Cost(cost))),
         Format::Table => {
             eprintln!(
                 "{shown} shown, {missed} missed; the tap looked at {} calls, {} matched, and took {} of the \

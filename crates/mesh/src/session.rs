@@ -69,6 +69,14 @@ pub struct PathFacts {
     pub bytes_sent: u64,
 }
 
+/// What a session holds here, and what counts it.
+pub(crate) struct Holdings {
+    pub activity: Arc<Activity>,
+    pub grant: Grant,
+    pub meter: Arc<Meter>,
+    pub budget: Budget,
+}
+
 impl Session {
     pub(crate) fn new(
         id: u64,
@@ -76,11 +84,9 @@ impl Session {
         peer: PeerDescription,
         connected_unix_ms: i64,
         connection: quinn::Connection,
-        activity: Arc<Activity>,
-        grant: Grant,
-        meter: Arc<Meter>,
-        budget: Budget,
+        holdings: Holdings,
     ) -> Self {
+        let Holdings { activity, grant, meter, budget } = holdings;
         let path = Mutex::new(SeenPath { remote: connection.remote_address(), migrations: 0 });
         Session {
             id,

@@ -15,7 +15,7 @@ use lm_schema::query_capnp::{
 use tokio::sync::mpsc;
 
 use super::users::User;
-use super::{Session, call_failed, dashboards, failed, timed_out};
+use super::{Session, call_failed, console, dashboards, failed, timed_out};
 use crate::backend::{Answered, CHUNKS_AHEAD, Failure, FailureKind, QueryOptions, Question, Token};
 use crate::json::{self, Notes, Results, Shape};
 use crate::params::{LogFilter, LogSearch, Selection};
@@ -113,10 +113,11 @@ async fn dispatch(
             let found = list.and_then(dashboards::one).map_err(|error| failed(&error))?;
             whole(found.ok_or_else(|| Failure::new(FailureKind::NotFound, NO_DASHBOARD))?)
         }
+        Question::Console(question) => whole(console::ask(session, user, question).await?),
     }
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     patience: Duration,
     call: impl Future<Output = Result<T, capnp::Error>>,
 ) -> Result<T, Failure> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::{LocalBoxFuture, Shared};
 use lm_schema::mesh_capnp::{authenticated, user_gate};
+use lm_schema::operator_capnp::operator;
 use lm_schema::query_capnp::reader;
 use ring::digest;
 
@@ -27,6 +28,8 @@ const TOKEN_BYTES_MAX: usize = 1024;
 pub(crate) struct User {
     pub name: String,
     pub reader: reader::Client,
+    /// Whoever is no operator has none.
+    pub operator: Option<operator::Client>,
 }
 
 type Digest = [u8; 32];
@@ -140,7 +143,9 @@ async fn ask(inner: &Inner, token: &Token) -> Result<(User, Duration), Failure> 
             let read = || -> Result<(User, Duration), capnp::Error> {
                 let user = user?;
                 let cache = Duration::from_millis(user.get_cache_ms().into());
-                Ok((User { name: user.get_name()?.to_string()?, reader: user.get_reader()? }, cache))
+                let operator = if user.has_operator() { Some(user.get_operator()?) } else { None };
+                let name = user.get_name()?.to_string()?;
+                Ok((User { name, reader: user.get_reader()?, operator }, cache))
             };
             read().map_err(|error| failed(&error))
         }

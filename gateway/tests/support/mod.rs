@@ -19,12 +19,18 @@ use lm_mesh::{
 };
 use lm_schema::DecodeLimits;
 use lm_schema::mesh_capnp::{credential, gateway_session, user_gate};
+use lm_schema::operator::{
+    CallFacts, CapabilityFacts, CapabilityFilter, MeshStatus, SessionFacts, write_list,
+};
+use lm_schema::operator_capnp::operator;
 use lm_schema::query_capnp::{ResultType, answer, cursor, failure, reader, tail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
 pub const GATEWAY_TOKEN: &str = "gateway-token-gateway-token-gateway-token";
+/// An operator, who may read too.
+pub const ROOT: &str = "root-token-root-token-root-token-root-tok";
 pub const ALICE: &str = "alice-token-alice-token-alice-token-alice";
 
 /// What the fake collector does, and what it saw.
@@ -42,6 +48,10 @@ pub struct Script {
     pub epoch: AtomicUsize,
     pub news: Notify,
     pub tail_after: Mutex<Vec<(u64, u64)>>,
+    /// What an operator sees.
+    pub sessions: Mutex<Vec<SessionFacts>>,
+    /// What every call of an operator is answered with instead.
+    pub operator_error: Mutex<Option<String>>,
 }
 
 /// An answer: chunks of `(labels, samples, is continued)`.
@@ -114,14 +124,17 @@ impl user_gate::Server for FakeGate {
         mut results: user_gate::AuthenticateResults,
     ) -> Result<(), capnp::Error> {
         self.0.exchanges.fetch_add(1, Ordering::Relaxed);
-        let is_good = match params.get()?.get_credential()?.which()? {
-            credential::Bearer(token) => token?.to_str()? == ALICE,
-            credential::None(()) => false,
+        let token = match params.get()?.get_credential()?.which()? {
+            credential::Bearer(token) => token?.to_str()?,
+            credential::None(()) => "",
         };
         let mut result = results.get().init_result();
-        if is_good {
+        if [ALICE, ROOT].contains(&token) {
             let mut user = result.init_user();
-            user.set_name("alice");
+            user.set_name(if token == ALICE { "alice" } else { "root" });
+            if token == ROOT {
+                user.set_operator(capnp_rpc::new_client(FakeOperator(self.0.clone())));
+            }
             user.set_cache_ms(self.0.cache_ms.load(Ordering::Relaxed) as u32);
             user.set_reader(capnp_rpc::new_client(FakeReader(self.0.clone())));
         } else {
@@ -132,6 +145,84 @@ impl user_gate::Server for FakeGate {
 }
 
 struct FakeReader(Arc<Script>);
+
+struct FakeOperator(Arc<Script>);
+
+/// Entries of one page, so that requests need several.
+const PAGE: usize = 3;
+
+impl FakeOperator {
+    fn check(&self) -> Result<(), capnp::Error> {
+        match &*self.0.operator_error.lock().unwrap() {
+            Some(message) => Err(capnp::Error::failed(message.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl operator::Server for FakeOperator {
+    async fn sessions(
+        self: Rc<Self>,
+        params: operator::SessionsParams,
+        mut results: operator::SessionsResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let after = params.get()?.get_after_id();
+        let all = self.0.sessions.lock().unwrap();
+        let left: Vec<_> = all.iter().filter(|facts| facts.id > after).cloned().collect();
+        let page = &left[..left.len().min(PAGE)];
+        results.get().set_has_more(left.len() > PAGE);
+        write_list(page, results.get().init_sessions(page.len() as u32), SessionFacts::write);
+        Ok(())
+    }
+
+    async fn capabilities(
+        self: Rc<Self>,
+        params: operator::CapabilitiesParams,
+        mut results: operator::CapabilitiesResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let params = params.get()?;
+        // What was asked for comes back as the one entry there is.
+        let filter = CapabilityFilter::read(params.get_filter()?).unwrap();
+        let facts = CapabilityFacts {
+            id: params.get_after_id() + 1,
+            session: filter.session,
+            holder: filter.holder,
+            interface: filter.interface,
+            ..CapabilityFacts::default()
+        };
+        write_list(&[facts], results.get().init_capabilities(1), CapabilityFacts::write);
+        Ok(())
+    }
+
+    async fn calls(
+        self: Rc<Self>,
+        params: operator::CallsParams,
+        mut results: operator::CallsResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let over = params.get()?.get_slower_than_micros();
+        let call = |micros, is_in_flight| CallFacts { micros, is_in_flight, ..CallFacts::default() };
+        let mut calls = vec![call(30_000, true), call(5_000, true)];
+        calls.retain(|call| call.micros > over);
+        calls.extend([call(200_000, false), call(9_000, false)]);
+        results.get().set_slow_after_micros(100);
+        write_list(&calls, results.get().init_calls(calls.len() as u32), CallFacts::write);
+        Ok(())
+    }
+
+    async fn status(
+        self: Rc<Self>,
+        _: operator::StatusParams,
+        mut results: operator::StatusResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let status = MeshStatus { version: "9".to_owned(), cluster_id: vec![0xfe], ..MeshStatus::default() };
+        status.write(results.get().init_status());
+        Ok(())
+    }
+}
 
 impl FakeReader {
     async fn say(&self, what: String, to: answer::Builder<'_>) -> Result<(), capnp::Error> {
@@ -545,6 +636,10 @@ impl World {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\n\r\n")).await
     }
 
+    pub async fn get_as(&self, token: &str, path: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")).await
+    }
+
     pub async fn anonymous(&self, path: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
     }
@@ -638,6 +733,18 @@ impl Answer {
         assert_eq!(json["status"], "error");
         let text = |key: &str| json[key].as_str().unwrap().to_owned();
         (self.status, text("errorType"), text("error"))
+    }
+}
+
+impl Answer {
+    /// Status and `detail` of a request that the console refused.
+    #[track_caller]
+    pub fn problem(&self) -> (u16, String) {
+        assert!(self.headers.contains("content-type: application/problem+json"), "{}", self.headers);
+        let json = self.json();
+        assert_eq!(json["status"], self.status);
+        assert_eq!(json["type"], "about:blank");
+        (self.status, json["detail"].as_str().unwrap().to_owned())
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Admission, Capability, Peer, Shared};
 use crate::activity::Activity;
 use crate::ledger::Root;
 use crate::network::Terms;
+use crate::session::Holdings;
 use crate::tickets::{Attachment, Tickets};
 use crate::{Credentials, PeerDescription, Principal, Role, Session, transport};
 
@@ -117,10 +118,12 @@ impl GateServer {
             },
             unix_ms(),
             self.connection.clone(),
-            activity,
-            root.0.clone(),
-            self.terms.meter.clone(),
-            self.shared.registry.budget().clone(),
+            Holdings {
+                activity,
+                grant: root.0.clone(),
+                meter: self.terms.meter.clone(),
+                budget: self.shared.registry.budget().clone(),
+            },
         );
         let peer = Peer {
             session: Arc::new(session),
