@@ -13,7 +13,7 @@ use clap::Args;
 use crossterm::event::Event;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::failure::{EXIT_SOFTWARE, Failure};
+use crate::failure::{EXIT_SOFTWARE, EXIT_TEMPORARY, Failure};
 use crate::link::{Link, unix_ms};
 use crate::output::Format;
 use crate::{calls, duration, sessions, status};
@@ -66,7 +66,12 @@ pub async fn run(link: &Link, args: &TopArgs, collector: &str) -> Result<(), Fai
         screen.draw(&view).map_err(cannot)?;
         tokio::select! {
             sample = &mut next => {
-                view.handle_sample(sample?);
+                match sample {
+                    Ok(sample) => view.handle_sample(sample),
+                    // When there is too much to do is when one wants to look.
+                    Err(failure) if failure.code == EXIT_TEMPORARY => view.handle_trouble(&failure.message),
+                    Err(failure) => return Err(failure),
+                }
                 next = Box::pin(self::sample(link, begun, args.every));
             }
             event = events.recv() => match event {

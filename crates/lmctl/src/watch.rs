@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::duration;
-use crate::failure::Failure;
+use crate::failure::{EXIT_TEMPORARY, Failure};
 use crate::output::Out;
 
 #[derive(Args)]
@@ -17,8 +17,8 @@ pub struct WatchArgs {
     pub watch: Option<Duration>,
 }
 
-/// Shows what `fetch` finds. Ends with the first failure, or at once when
-/// nothing is to be watched.
+/// Shows what `fetch` finds. Ends at once when nothing is to be watched, and
+/// with the first failure that is not for the moment only.
 pub async fn show<T: Serialize>(
     args: &WatchArgs,
     out: &mut Out,
@@ -29,7 +29,12 @@ pub async fn show<T: Serialize>(
         return out.show(&fetch().await?, table);
     };
     loop {
-        out.redraw(&fetch().await?, &table)?;
+        match fetch().await {
+            Ok(found) => out.redraw(&found, &table)?,
+            // Too much to do just now: the next look may succeed.
+            Err(failure) if failure.code == EXIT_TEMPORARY => eprint!("{}", failure.text()),
+            Err(failure) => return Err(failure),
+        }
         tokio::time::sleep(period).await;
     }
 }

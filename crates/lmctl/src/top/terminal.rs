@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::event::{self, Event};
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode, size};
@@ -14,6 +15,9 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 /// Keys that were typed and not looked at yet.
 const EVENTS_MAX: usize = 64;
+
+/// Whether there is something to give back.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 pub struct Screen(());
 
@@ -29,6 +33,7 @@ impl Screen {
             }));
         });
         enable_raw_mode()?;
+        IS_OPEN.store(true, Ordering::SeqCst);
         let screen = Screen(());
         write(ENTER)?;
         Ok(screen)
@@ -60,8 +65,12 @@ impl Drop for Screen {
     }
 }
 
-/// Does no harm when done twice. Errors have nowhere to go.
+/// Once only: leaving twice would put the cursor back above a panic's message.
+/// Errors have nowhere to go.
 fn restore() {
+    if !IS_OPEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = write(LEAVE);
     let _ = disable_raw_mode();
 }

@@ -181,6 +181,8 @@ pub struct View {
     collector: String,
     now: Sample,
     before: Option<Sample>,
+    /// Why there is no newer sample; empty: there is.
+    trouble: String,
     sort: usize,
     is_reversed: bool,
     /// Sessions above the first that is shown.
@@ -193,6 +195,7 @@ impl View {
             collector: collector.to_owned(),
             now: sample,
             before: None,
+            trouble: String::new(),
             sort: CALLS,
             is_reversed: false,
             offset: 0,
@@ -201,7 +204,13 @@ impl View {
 
     pub fn handle_sample(&mut self, sample: Sample) {
         self.before = Some(std::mem::replace(&mut self.now, sample));
+        self.trouble.clear();
         self.offset = self.offset.min(self.now.sessions.len().saturating_sub(1));
+    }
+
+    /// A look that failed, for now.
+    pub fn handle_trouble(&mut self, message: &str) {
+        self.trouble = printable(message);
     }
 
     /// True when it is time to go.
@@ -235,7 +244,7 @@ impl View {
         // Around the two lists: the summary, an empty line and a head for
         // each, and the line with the keys.
         let sessions_room = rows.saturating_sub(lines.len() + 5 + calls_room);
-        lines.push(plain(""));
+        lines.push(Line { text: self.trouble.clone(), kind: Kind::Strong });
         let (sessions, position) = self.sessions(columns, sessions_room);
         lines.extend(sessions);
         lines.push(plain(""));

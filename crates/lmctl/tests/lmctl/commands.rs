@@ -252,6 +252,29 @@ fn a_watched_list_comes_again() {
 }
 
 #[test]
+fn watching_outlasts_an_overload() {
+    let bench = mesh();
+    let mut child = bench
+        .command(&["sessions", "--output", "json", "--watch", "0.1"], "ops", "ca.pem")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = Lines::of(&mut child);
+    lines.next();
+    bench.script().error = Some("overloaded: 16 calls".to_owned());
+    let mut errors = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut error = String::new();
+    std::io::BufRead::read_line(&mut errors, &mut error).unwrap();
+    assert_eq!(error, "lmctl: overloaded: 16 calls\n");
+    bench.script().sessions[0].identity = "renamed".to_owned();
+    bench.script().error = None;
+    while !lines.next().contains("renamed") {}
+    bench.script().error = Some("revoked: by alice".to_owned());
+    assert_eq!(wait(&mut child).code(), Some(77));
+}
+
+#[test]
 fn a_tap_shows_calls_and_what_it_costs() {
     let bench = mesh();
     let taps = bench.script().taps.clone();
