@@ -43,16 +43,20 @@ pub struct Mistakes<'a> {
     /// Lines that are no TOML: what was read there is a guess of the parser,
     /// and complaints about it would mislead.
     broken: Vec<usize>,
+    /// The file holds secrets: nothing that stands in it is repeated, except
+    /// keys that are almost known.
+    is_secret: bool,
 }
 
 impl<'a> Mistakes<'a> {
-    pub fn new(file: &'a Path, text: &'a str) -> Self {
-        Mistakes { file, text, found: RefCell::default(), broken: Vec::new() }
+    pub fn new(file: &'a Path, text: &'a str, is_secret: bool) -> Self {
+        Mistakes { file, text, found: RefCell::default(), broken: Vec::new(), is_secret }
     }
 
     /// What is no TOML; the first report of a line is its only one.
     pub fn add_broken(&mut self, offset: usize, message: &str) {
-        self.add(offset, message);
+        let hidden = "not TOML; the line is not shown, since a secret may stand there";
+        self.add(offset, if self.is_secret { hidden } else { message });
         self.broken.push(self.line(offset));
     }
 
@@ -79,6 +83,14 @@ impl<'a> Mistakes<'a> {
 
     fn line(&self, offset: usize) -> usize {
         line_of(self.text.as_bytes(), offset)
+    }
+
+    /// What is told of a value that is not what was expected.
+    fn show(&self, value: &Value<'_>) -> String {
+        match value {
+            Value::String(_) if self.is_secret => "a text that is not shown".to_owned(),
+            value => show(value),
+        }
     }
 
     /// In the order of lines.
@@ -145,7 +157,7 @@ impl<'a, 'i> Section<'a, 'i> {
                     known: Vec::new(),
                     mistakes: self.mistakes,
                 }),
-                value => self.complain(offset, &format!("{name} has {}; {expected}", show(value))),
+                value => self.complain(offset, &format!("{name} has {}; {expected}", self.mistakes.show(value))),
             }
         }
         tables
@@ -164,7 +176,7 @@ impl<'a, 'i> Section<'a, 'i> {
         for (value, offset) in self.entries(key, 0..=count_max, "expected a list") {
             match parse(value, self.mistakes.line(offset)) {
                 Ok(parsed) => into.push(parsed),
-                Err(expected) => self.complain(offset, &format!("{key} has {}; {expected}", show(value))),
+                Err(expected) => self.complain(offset, &format!("{key} has {}; {expected}", self.mistakes.show(value))),
             }
         }
     }
@@ -197,7 +209,7 @@ impl<'a, 'i> Section<'a, 'i> {
             }
             _ if self.mistakes.is_guess(value) => Vec::new(),
             found => {
-                self.complain(at, &format!("{key} is {}; {expected}", show(found)));
+                self.complain(at, &format!("{key} is {}; {expected}", self.mistakes.show(found)));
                 Vec::new()
             }
         }
@@ -247,7 +259,7 @@ impl<'a, 'i> Section<'a, 'i> {
             Ok(parsed) => *into = parsed,
             Err(_) if self.mistakes.is_guess(value) => {}
             Err(expected) => {
-                let found = show(value.get_ref());
+                let found = self.mistakes.show(value.get_ref());
                 self.complain(value.span().start, &format!("{key} is {found}; {expected}"));
             }
         }
@@ -273,10 +285,12 @@ impl<'a, 'i> Section<'a, 'i> {
             if self.known.contains(&name) {
                 continue;
             }
-            let hint = match nearest(name, &self.known) {
+            let near = nearest(name, &self.known);
+            let hint = match near {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
+            let name = if self.mistakes.is_secret && near.is_none() { "this" } else { name };
             self.complain(key.span().start, &format!("{name} is not a known key; {hint}"));
         }
     }

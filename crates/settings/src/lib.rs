@@ -38,7 +38,28 @@ pub fn parse<T>(
     text: &str,
     take: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> Result<T, Vec<Mistake>> {
-    let mut mistakes = Mistakes::new(file, text);
+    parse_with(Mistakes::new(file, text, false), text, take)
+}
+
+/// As [`parse`], of a file that holds secrets: no mistake repeats a text of it,
+/// except keys that are almost known.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_secret<T>(
+    file: &Path,
+    text: &str,
+    take: impl FnOnce(&mut Section<'_, '_>) -> T,
+) -> Result<T, Vec<Mistake>> {
+    parse_with(Mistakes::new(file, text, true), text, take)
+}
+
+fn parse_with<'a, T>(
+    mut mistakes: Mistakes<'a>,
+    text: &'a str,
+    take: impl FnOnce(&mut Section<'_, '_>) -> T,
+) -> Result<T, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors.iter().take(BROKEN_MAX) {
         mistakes.add_broken(error.span().map_or(0, |span| span.start), error.message());
