@@ -15,6 +15,7 @@ struct SpoolRecord {
     quarantined @6 :Batch.Batch;   # of a fenced incarnation; kept, not served
     watermarks @7 :List(Watermark);
   }
+  labels @8 :List(Batch.Label);     # that all series and streams get, beside instance
 }
 
 struct Accepted {

@@ -16,7 +16,8 @@ const EXIT_CONFIG: u8 = 78;
 /// Keeps what agents send and answers what gateways ask.
 ///
 /// Runs in the foreground with the settings in FILE until SIGTERM or SIGINT,
-/// then drains; a second signal ends it at once.
+/// then drains; a second signal ends it at once. SIGHUP reads tokens and
+/// certificates again.
 #[derive(Parser)]
 #[command(name = "lm-collector", version = VERSION, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -98,14 +99,15 @@ pub fn main() -> ExitCode {
     };
     // Both are looked at before either ends us: every error is printed.
     let dashboards = Dashboards::load(&settings.dashboards, &file);
-    let credentials = lm_collector::check(&settings);
+    let tokens = lm_collector::check(&settings);
     for mistake in dashboards.as_ref().err().into_iter().flatten() {
         eprintln!("{mistake}");
     }
-    for error in credentials.as_ref().err().into_iter().flatten() {
-        eprintln!("{}: {error}", file.display());
+    for error in tokens.as_ref().err().into_iter().flatten() {
+        // Each names its own file.
+        eprintln!("{error}");
     }
-    let (Ok(dashboards), Ok(credentials)) = (dashboards, credentials) else {
+    let (Ok(dashboards), Ok(tokens)) = (dashboards, tokens) else {
         return ExitCode::from(EXIT_CONFIG);
     };
     if arguments.check_config {
@@ -113,7 +115,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::fmt().with_max_level(settings.log.level).with_ansi(false).with_target(false).init();
-    match lm_collector::run(settings, credentials, dashboards, signals()) {
+    match lm_collector::run(settings, tokens, dashboards, signals()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lm-collector: {error}");

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::access::AccessError;
 use crate::spool::SpoolError;
 use crate::state::StateError;
 
@@ -16,7 +17,7 @@ pub enum Error {
     #[error("cannot listen on {addr} (TCP): {error}")]
     Listen { addr: SocketAddr, error: io::Error },
     #[error(transparent)]
-    Credentials(lm_mesh::CredentialError),
+    Access(#[from] AccessError),
     #[error(transparent)]
     Tls(#[from] lm_mesh::TlsError),
     #[error(transparent)]

@@ -6,6 +6,7 @@
 //! batch, `query` for what happens to a question, `session` for who may do
 //! either.
 
+mod access;
 mod cluster;
 pub mod dashboards;
 mod error;
@@ -28,18 +29,20 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lm_journal::RealFs;
 use lm_logs::RecentOptions;
-use lm_mesh::{Credentials, Principal, Registry, Role, Server, ServerConfig};
+use lm_mesh::{Registry, Server, ServerConfig, TokenTable};
 use lm_model::Timestamp;
 use lm_promql::Engine;
 use lm_tsdb::HeadOptions;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use access::Reload;
 use cluster::Identity;
 use dashboards::Dashboards;
 pub use error::Error;
 use faults::Mutant;
 use ingest::{Core, CoreOptions, StoreMetrics};
 use query::{Pool, QueryContext};
-use session::CollectorHost;
+use session::{CollectorHost, Limiters};
 use settings::Settings;
 use spool::{Spool, SpoolOptions};
 use state::{Denials, State};
@@ -52,30 +55,15 @@ use telemetry::Telemetry;
 /// # Errors
 ///
 /// Every file that cannot be used, not only the first.
-pub fn check(settings: &Settings) -> Result<Credentials, Vec<Error>> {
-    let mut credentials = Credentials::default();
-    let mut errors = Vec::new();
-    let mut note = |result: Result<(), lm_mesh::CredentialError>| {
-        if let Err(error) = result {
-            errors.push(Error::Credentials(error));
-        }
-    };
-    let auth = &settings.auth;
-    note(credentials.add_agents(&auth.agent_tokens_file));
-    for (file, role) in [
-        (&auth.gateway_token_file, Role::Gateway),
-        (&auth.query_token_file, Role::Reader),
-        (&auth.write_token_file, Role::Writer),
-        (&auth.operator_token_file, Role::Operator),
-    ] {
-        note(credentials.add_file(file, Principal { name: role.name().to_owned(), role }));
+pub fn check(settings: &Settings) -> Result<TokenTable, Vec<Error>> {
+    let tls = lm_mesh::check_certificate(&settings.ingest.certificate_file, &settings.ingest.key_file);
+    let mut errors: Vec<Error> = tls.err().into_iter().map(Error::Tls).collect();
+    match access::load(settings) {
+        Ok(table) if errors.is_empty() => return Ok(table),
+        Ok(_) => {}
+        Err(found) => errors.extend(found.into_iter().map(Error::Access)),
     }
-    if let Err(error) =
-        lm_mesh::check_certificate(&settings.ingest.certificate_file, &settings.ingest.key_file)
-    {
-        errors.push(Error::Tls(error));
-    }
-    if errors.is_empty() { Ok(credentials) } else { Err(errors) }
+    Err(errors)
 }
 
 /// Runs until `shutdown` is done, then drains.
@@ -85,10 +73,20 @@ pub fn check(settings: &Settings) -> Result<Credentials, Vec<Error>> {
 /// When something that is needed cannot be used: a file, a port, the spool.
 pub fn run(
     settings: Settings,
-    credentials: Credentials,
+    tokens: TokenTable,
     dashboards: Dashboards,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let thread = |error| Error::Thread { name: "main", error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
+    // From here on SIGHUP does not end the process; one that comes while the
+    // spool is replayed is answered after it.
+    let hangup = {
+        let _entered = runtime.enter();
+        signal(SignalKind::hangup()).map_err(thread)?
+    };
+    let registry = Registry::default();
+    let reload = Arc::new(Reload::new(settings.clone(), tokens, registry.clone()));
     let identity = Identity::open(&settings.storage.dir)?;
     let telemetry = Telemetry::default();
     let health = health::start(settings.health.listen, telemetry.clone())?;
@@ -133,16 +131,19 @@ pub fn run(
         ingest: ingest.clone(),
         pool,
         engine,
+        agents: reload.agents(),
         timeout: settings.query.timeout,
         dashboards,
     });
     let denials = Denials::load(State::open(&settings.storage.dir)?)?;
-    let registry = Registry::default();
     let (of, denied) = (registry.clone(), denials.clone());
     telemetry.add(move |to| session::figures::figures(&of, &denied, to));
+    let reloaded = reload.clone();
+    telemetry.add(move |to| reloaded.figures(to));
     let host = Arc::new(CollectorHost {
         cluster_id: identity.cluster_id.to_vec(),
-        credentials: credentials.clone(),
+        reload: reload.clone(),
+        limiters: Limiters::default(),
         ingest: ingest.clone(),
         queries: queries.clone(),
         limits: settings.ingest.limits(),
@@ -160,18 +161,20 @@ pub fn run(
             reset_key: identity.reset_key,
             workers: settings.ingest.workers as usize,
         },
-        credentials,
+        reload.credentials(),
         registry,
         host.clone(),
     )?;
+    reload.attach(server.certificates());
     health.set_ready(true);
     tracing::info!(addr = %server.local_addr(), "listening for sessions (QUIC)");
 
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::Thread { name: "main", error })?
-        .block_on(shutdown);
+    runtime.block_on(async {
+        tokio::select! {
+            () = shutdown => {}
+            () = reload_on(hangup, &reload) => {}
+        }
+    });
     tracing::info!("draining");
     health.set_ready(false);
     server.drain();
@@ -181,6 +184,15 @@ pub fn run(
         return Err(Error::Thread { name: "ingest", error: std::io::Error::other("panicked") });
     }
     Ok(())
+}
+
+/// Reads tokens and certificates again with each signal.
+async fn reload_on(mut hangup: Signal, reload: &Reload) {
+    while hangup.recv().await.is_some() {
+        reload.reload();
+    }
+    // The runtime gives no more signals: that is no reason to stop.
+    std::future::pending().await
 }
 
 fn new_store(settings: &Settings) -> Store {

@@ -1,10 +1,13 @@
 //! A reader's log filter, from the wire to a query.
 
+use std::sync::Arc;
+
 use lm_logs::{Direction, LineFilter, LogQuery};
 use lm_model::Matcher;
 use lm_promql::Expr;
 use lm_schema::query_capnp::log_filter;
 
+use crate::query::ReadScope;
 use crate::tail::TailEvent;
 
 /// Most bytes that one search looks at before it answers with what it has.
@@ -15,6 +18,7 @@ const TERMS_MAX: u32 = 64;
 /// What the live tail lets through.
 pub struct LogFilter {
     lines: LineFilter,
+    scope: Arc<ReadScope>,
     /// Notices pass only an empty filter: nobody who asks for one file's
     /// lines wants them.
     takes_notices: bool,
@@ -24,20 +28,22 @@ impl LogFilter {
     /// # Errors
     ///
     /// A text for the user when the filter makes no sense.
-    pub fn read(from: log_filter::Reader<'_>) -> Result<LogFilter, String> {
+    pub fn read(from: log_filter::Reader<'_>, scope: Arc<ReadScope>) -> Result<LogFilter, String> {
         let query = read_query(from)?;
         let takes_notices = query.matchers.is_empty()
             && query.contains.is_empty()
             && query.excludes.is_empty()
             && query.regex.is_none();
         let lines = LineFilter::new(&query).map_err(|error| error.to_string())?;
-        Ok(LogFilter { lines, takes_notices })
+        Ok(LogFilter { lines, scope, takes_notices })
     }
 
     pub fn keeps(&self, event: &TailEvent) -> bool {
         match event {
-            TailEvent::Log { labels, line, .. } => self.lines.matches(labels, line),
-            TailEvent::Notice(_) => self.takes_notices,
+            TailEvent::Log { labels, line, .. } => {
+                self.scope.takes(labels) && self.lines.matches(labels, line)
+            }
+            TailEvent::Notice(notice) => self.takes_notices && self.scope.takes_agent(&notice.agent),
         }
     }
 }
@@ -56,12 +62,23 @@ pub fn read_query(from: log_filter::Reader<'_>) -> Result<LogQuery, String> {
         contains: texts(from.get_contains().map_err(malformed)?)?,
         excludes: texts(from.get_excludes().map_err(malformed)?)?,
         regex: Some(regex.to_owned()).filter(|regex| !regex.is_empty()),
+        ..everything(Direction::Backward)
+    })
+}
+
+/// A query over all lines of all time.
+pub fn everything(direction: Direction) -> LogQuery {
+    LogQuery {
+        matchers: Vec::new(),
+        contains: Vec::new(),
+        excludes: Vec::new(),
+        regex: None,
         start_unix_nano: i64::MIN,
         end_unix_nano: i64::MAX,
         limit: usize::MAX,
-        direction: Direction::Backward,
+        direction,
         scan_bytes_max: SCAN_BYTES_MAX,
-    })
+    }
 }
 
 fn texts(from: capnp::text_list::Reader<'_>) -> Result<Vec<String>, String> {

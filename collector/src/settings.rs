@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lm_schema::DecodeLimits;
-use lm_settings::{Mistake, Section, units};
+use lm_settings::{Mistake, Section, Value, units};
 
 /// The documented defaults: what `--print-defaults` prints.
 pub const DEFAULTS: &str = include_str!("../../config/server.toml");
@@ -14,6 +14,7 @@ pub const DEFAULTS: &str = include_str!("../../config/server.toml");
 pub struct Settings {
     pub ingest: Ingest,
     pub auth: Auth,
+    pub users: Users,
     pub storage: Storage,
     pub query: Query,
     pub dashboards: DefinitionPaths,
@@ -47,6 +48,12 @@ pub struct Auth {
     pub query_token_file: PathBuf,
     pub write_token_file: PathBuf,
     pub operator_token_file: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Users {
+    /// `None`: only the holders of the tokens in `[auth]`.
+    pub tokens_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +130,7 @@ impl Default for Settings {
                 write_token_file: "/etc/lightmetrics/write-token".into(),
                 operator_token_file: "/etc/lightmetrics/operator-token".into(),
             },
+            users: Users { tokens_file: None },
             storage: Storage {
                 dir: "/var/lib/lightmetrics/collector".into(),
                 retention: Duration::from_secs(6 * 3600),
@@ -166,6 +174,12 @@ impl Settings {
         let mut settings = Settings::default();
         settings.ingest.take(root.section("ingest"));
         settings.auth.take(root.section("auth"));
+        let mut users = root.section("users");
+        users.read("tokens_file", &mut settings.users.tokens_file, |value| match value {
+            Value::String(text) if text.is_empty() => Ok(None),
+            value => units::path(value).map(Some),
+        });
+        users.finish();
         settings.storage.take(root.section("storage"));
         settings.query.take(root.section("query"));
         settings.dashboards.take(root.section("dashboards"));

@@ -20,6 +20,19 @@ use rcgen::{
 /// Random bytes of a token; written as hex.
 const TOKEN_BYTES: usize = 32;
 
+/// What `users.toml` begins with: how to go on.
+const USERS_EXAMPLE: &str = "\
+# People and applications with HTTP tokens of their own. server.toml names this
+# file in [users].tokens_file; SIGHUP reads it again. An entry:
+#
+# [[users]]
+# name = \"ann\"
+# role = \"viewer\"                     # or writer, operator
+# token_sha256 = \"...\"                # printf %s TOKEN | sha256sum; or token = \"...\"
+# scope = '{env=\"prod\"}'              # viewers: the series and lines they see
+# expires = 2027-01-31T18:00:00Z
+";
+
 /// What to make.
 #[derive(Clone, Debug)]
 pub struct SetupOptions {
@@ -63,6 +76,10 @@ pub fn setup(options: &SetupOptions) -> Result<Vec<PathBuf>, SetupError> {
         }
     }
     agent_tokens(options, &mut written)?;
+    let users = options.dir.join("users.toml");
+    if !users.exists() {
+        write_secret(&users, USERS_EXAMPLE, &mut written)?;
+    }
     Ok(written)
 }
 
@@ -205,7 +222,10 @@ mod tests {
     fn certificates_work_and_are_renewed_at_half_life() {
         let dir = tempfile::tempdir().unwrap();
         setup(&SetupOptions { agents: Vec::new(), ..options(dir.path()) }).unwrap();
-        lm_mesh::Credentials::default().add_agents(&dir.path().join("ingest-tokens.toml")).unwrap();
+        let tokens = lm_mesh::read_secret_file(&dir.path().join("ingest-tokens.toml")).unwrap();
+        assert!(tokens.starts_with("# [[tokens]]"));
+        let users = fs::read_to_string(dir.path().join("users.toml")).unwrap();
+        assert!(users.lines().all(|line| line.starts_with('#')), "an example, not a user");
         let tls = dir.path().join("tls");
         lm_mesh::check_certificate(&tls.join("fullchain.pem"), &tls.join("key.pem")).unwrap();
         let before = fs::read(tls.join("fullchain.pem")).unwrap();

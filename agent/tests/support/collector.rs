@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex};
 
 use capnp_rpc::new_client;
 use futures::future::LocalBoxFuture;
-use lm_mesh::{Admission, Attachment, Capability, Credentials, Host, Peer, Refusal, Server, ServerConfig};
+use lm_mesh::{
+    Admission, Attachment, Capability, Credentials, Host, Peer, Principal, Refusal, Role, Server,
+    ServerConfig, TokenTable, token_digest,
+};
 use lm_model::{Incarnation, Labels, Loss, Resume, Stream};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{self, BatchHeader, Body, decode_body};
 use lm_schema::mesh_capnp::{agent_session, batch_sink, receipt};
 
-use super::Place;
+use super::{Place, TOKEN};
 
 /// What is stored, and what to do wrong. Survives a restart of the server.
 #[derive(Default)]
@@ -62,8 +65,9 @@ impl Shared {
 
     /// Starts listening, on `port` or any.
     pub fn listen(&self, place: &Place, port: u16) -> Server {
-        let mut credentials = Credentials::default();
-        credentials.add_agents(&place.path("tokens.toml")).unwrap();
+        let mut table = TokenTable::default();
+        table.add(token_digest(TOKEN).unwrap(), Principal::new("web-1", Role::Agent)).unwrap();
+        let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             certificate: place.path("cert.pem"),

@@ -26,7 +26,6 @@ impl Place {
         place.write("cert.pem", &issued.cert.pem());
         place.write("key.pem", &issued.signing_key.serialize_pem());
         place.write("token", TOKEN);
-        place.write("tokens.toml", &format!("[[tokens]]\nagent_id = 'web-1'\ntoken = '{TOKEN}'\n"));
         place
     }
 

@@ -1,8 +1,8 @@
 //! What the series references of each agent mean.
 //!
 //! A dictionary belongs to (agent, incarnation, epoch) and only grows. Entries
-//! are kept as queries see them: with the `instance` that the session's scope
-//! gives, whatever the agent wrote.
+//! are kept as queries see them: with the `instance` and the labels that the
+//! session's scope gives, whatever the agent wrote.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,23 @@ use lm_tsdb::SeriesId;
 pub const INSTANCE: &str = "instance";
 /// Our own, where others have an agent's name.
 pub const COLLECTOR: &str = "collector";
+
+/// What everything of `agent` is labelled with: its name as `instance`, and
+/// the labels that its credential gives.
+pub fn stamp(agent: &str, labels: &Labels) -> Labels {
+    let mut builder = labels.to_builder();
+    builder.set(INSTANCE, agent);
+    builder.build()
+}
+
+/// `sent` with the stamp over it.
+fn stamped(sent: &Labels, stamp: &Labels) -> Labels {
+    let mut builder = sent.to_builder();
+    for (name, value) in stamp.iter() {
+        builder.set(name, value);
+    }
+    builder.build()
+}
 
 /// Which dictionary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +53,9 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
     pub entries: Vec<Entry>,
-    /// What the session's scope gave when it was made.
-    pub instance: Box<str>,
+    /// What the session's scope gave when it was last added to: the labels
+    /// of all entries have it.
+    pub stamp: Labels,
     /// When it was last used, in ingest rounds.
     used: u64,
 }
@@ -77,18 +95,24 @@ impl Dictionaries {
     /// Adds what is new of `new`, whose first entry has reference `length`.
     /// Returns the length before, for [`Dictionaries::truncate`]. Call after
     /// [`Dictionaries::check`].
-    pub fn extend(&mut self, key: &DictionaryKey, length: u32, new: &[Labels], instance: &str) -> u32 {
+    pub fn extend(&mut self, key: &DictionaryKey, length: u32, new: &[Labels], stamp: &Labels) -> u32 {
         self.make_room(key);
         self.round += 1;
         let dictionary = self.known.entry(key.clone()).or_default();
         dictionary.used = self.round;
-        dictionary.instance = instance.into();
+        if dictionary.stamp != *stamp {
+            // The scope has changed since: so has what these entries mean.
+            dictionary.stamp = stamp.clone();
+            for entry in &mut dictionary.entries {
+                entry.labels = stamped(&entry.sent, stamp);
+                entry.series = None;
+            }
+        }
         let before = dictionary.entries.len();
         let known = before.saturating_sub(length as usize);
         for sent in new.iter().skip(known) {
-            let mut builder = sent.to_builder();
-            builder.set(INSTANCE, instance);
-            dictionary.entries.push(Entry { sent: sent.clone(), labels: builder.build(), series: None });
+            let labels = stamped(sent, stamp);
+            dictionary.entries.push(Entry { sent: sent.clone(), labels, series: None });
         }
         before as u32
     }
@@ -148,6 +172,10 @@ mod tests {
         DictionaryKey { agent: Arc::from("a"), incarnation: Incarnation { ordinal: 1, nonce: 1 }, epoch }
     }
 
+    fn host() -> Labels {
+        stamp("host", &Labels::empty())
+    }
+
     fn labels(name: &str) -> Labels {
         Labels::from_pairs([("__name__", name), ("instance", "forged")])
     }
@@ -157,9 +185,9 @@ mod tests {
         let mut dictionaries = Dictionaries::default();
         assert_eq!(dictionaries.check(&key(0), 1, &[labels("b")]), Err(Misfit::Unknown));
         assert_eq!(dictionaries.check(&key(0), 0, &[labels("a")]), Ok(()));
-        assert_eq!(dictionaries.extend(&key(0), 0, &[labels("a"), labels("b")], "host"), 0);
+        assert_eq!(dictionaries.extend(&key(0), 0, &[labels("a"), labels("b")], &host()), 0);
         assert_eq!(dictionaries.check(&key(0), 0, &[labels("a"), labels("b"), labels("c")]), Ok(()));
-        assert_eq!(dictionaries.extend(&key(0), 0, &[labels("a"), labels("b"), labels("c")], "host"), 2);
+        assert_eq!(dictionaries.extend(&key(0), 0, &[labels("a"), labels("b"), labels("c")], &host()), 2);
         assert_eq!(dictionaries.get(&key(0)).unwrap().entries.len(), 3);
         assert_eq!(dictionaries.check(&key(0), 1, &[labels("x")]), Err(Misfit::Conflict { reference: 1 }));
         dictionaries.truncate(&key(0), 2);
@@ -169,17 +197,35 @@ mod tests {
     #[test]
     fn the_scope_decides_the_instance() {
         let mut dictionaries = Dictionaries::default();
-        dictionaries.extend(&key(0), 0, &[labels("a")], "host");
+        dictionaries.extend(&key(0), 0, &[labels("a")], &host());
         let entry = &dictionaries.get(&key(0)).unwrap().entries[0];
         assert_eq!(entry.labels.get("instance"), Some("host"));
         assert_eq!(entry.sent.get("instance"), Some("forged"));
     }
 
     #[test]
+    fn another_scope_gives_other_labels_to_old_entries_too() {
+        let mut dictionaries = Dictionaries::default();
+        dictionaries.extend(&key(0), 0, &[labels("a")], &host());
+        let mut head = lm_tsdb::Head::new(lm_tsdb::HeadOptions {
+            bytes_max: 1 << 20,
+            retention: std::time::Duration::from_secs(60),
+            series_max: 10,
+        });
+        let series = head.series(&labels("a")).unwrap();
+        dictionaries.get_mut(&key(0)).unwrap().entries[0].series = Some(series);
+        let prod = stamp("host", &Labels::from_pairs([("env", "prod")]));
+        dictionaries.extend(&key(0), 0, &[labels("a"), labels("b")], &prod);
+        for entry in &dictionaries.get(&key(0)).unwrap().entries {
+            assert_eq!((entry.labels.get("env"), entry.series), (Some("prod"), None));
+        }
+    }
+
+    #[test]
     fn an_agent_cannot_hold_unbounded_dictionaries() {
         let mut dictionaries = Dictionaries::default();
         for epoch in 0..100 {
-            dictionaries.extend(&key(epoch), 0, &[labels("a")], "host");
+            dictionaries.extend(&key(epoch), 0, &[labels("a")], &host());
             dictionaries.get_mut(&key(epoch));
         }
         assert_eq!(dictionaries.known.len(), DICTIONARIES_MAX);

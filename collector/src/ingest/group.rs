@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lm_journal::{Fs, RealFs};
-use lm_model::{LossReason, Timestamp};
+use lm_model::{Labels, LossReason, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
 use tokio::sync::oneshot;
@@ -148,16 +148,7 @@ impl<F: Fs> Core<F> {
             _ => {}
         }
         let Push {
-            agent,
-            instance,
-            id,
-            sequence_end,
-            item_count,
-            header,
-            body,
-            body_bytes,
-            lease: _lease,
-            ..
+            agent, stamp, id, sequence_end, item_count, header, body, body_bytes, lease: _lease, ..
         } = push;
         let header = match header {
             Ok(header) => header,
@@ -165,14 +156,14 @@ impl<F: Fs> Core<F> {
                 return ReceiptOutcome::Unsupported(newest).at(durable_end);
             }
             Err(Unreadable::Invalid(why)) => {
-                return self.reject(&agent, &instance, id, sequence_end, item_count, body_bytes, why, then);
+                return self.reject(&agent, &stamp, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
         let decoded = match decode_body(&header, &body, &self.options.limits) {
             Ok(decoded) => decoded,
             Err(error) => {
                 let why = error.to_string();
-                return self.reject(&agent, &instance, id, sequence_end, item_count, body_bytes, why, then);
+                return self.reject(&agent, &stamp, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
         let key = DictionaryKey { agent: agent.clone(), incarnation, epoch: header.dictionary_epoch };
@@ -186,20 +177,11 @@ impl<F: Fs> Core<F> {
                 Err(Misfit::Conflict { reference }) => {
                     let why =
                         format!("reference {reference} of epoch {} has another meaning already", key.epoch);
-                    return self.reject(
-                        &agent,
-                        &instance,
-                        id,
-                        sequence_end,
-                        item_count,
-                        body.len(),
-                        why,
-                        then,
-                    );
+                    return self.reject(&agent, &stamp, id, sequence_end, item_count, body.len(), why, then);
                 }
             }
         }
-        let mut receipt = match self.store(now, &agent, &instance, &header, &body, &decoded, &key) {
+        let mut receipt = match self.store(now, &agent, &stamp, &header, &body, &decoded, &key) {
             Ok(dropped) => {
                 let items = self.applier.count(&decoded.body, &dropped);
                 if items > 0 {
@@ -245,7 +227,7 @@ impl<F: Fs> Core<F> {
             }
         };
         let record = Record::Quarantined { agent, header, body: &push.body };
-        if let Err(error) = self.append(now, &encode(now, &push.instance, &record)) {
+        if let Err(error) = self.append(now, &encode(now, &push.stamp, &record)) {
             return retry(&error, self.watermarks.durable_end(agent, id.stream, id.incarnation));
         }
         let items = u64::from(push.item_count);
@@ -263,7 +245,7 @@ impl<F: Fs> Core<F> {
         &mut self,
         now: Timestamp,
         agent: &Arc<str>,
-        instance: &Arc<str>,
+        stamp: &Labels,
         header: &BatchHeader,
         body: &[u8],
         decoded: &DecodedBody,
@@ -271,9 +253,9 @@ impl<F: Fs> Core<F> {
     ) -> Result<Vec<u32>, SpoolError> {
         let has_references = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
         // What the segment lacks is what was known before this batch.
-        let dictionary = self.encode_dictionary(now, instance, key).filter(|_| has_references);
+        let dictionary = self.encode_dictionary(now, stamp, key).filter(|_| has_references);
         let before = if has_references {
-            self.dictionaries.extend(key, header.dictionary_length, &decoded.new_entries, instance)
+            self.dictionaries.extend(key, header.dictionary_length, &decoded.new_entries, stamp)
         } else {
             0
         };
@@ -283,8 +265,8 @@ impl<F: Fs> Core<F> {
         };
         let dropped_items = self.applier.count(&decoded.body, &dropped);
         let record = Record::Accepted { agent, header, body, dropped_entries: &dropped, dropped_items };
-        let payload = encode(now, instance, &record);
-        if let Err(error) = self.append_with(now, instance, key, dictionary, &payload) {
+        let payload = encode(now, stamp, &record);
+        if let Err(error) = self.append_with(now, stamp, key, dictionary, &payload) {
             // Entries without a record would be references that nobody can resolve.
             self.dictionaries.truncate(key, before);
             return Err(error);
@@ -309,7 +291,7 @@ impl<F: Fs> Core<F> {
     fn append_with(
         &mut self,
         now: Timestamp,
-        instance: &str,
+        stamp: &Labels,
         key: &DictionaryKey,
         mut dictionary: Option<Vec<u8>>,
         payload: &[u8],
@@ -318,7 +300,7 @@ impl<F: Fs> Core<F> {
         if self.spool.needs_roll(self.clock.time(), together as u64) {
             self.roll(now)?;
             // By now it holds the batch's own entries too: harmless, they repeat.
-            dictionary = self.encode_dictionary(now, instance, key);
+            dictionary = self.encode_dictionary(now, stamp, key);
         }
         if let Some(dictionary) = dictionary {
             self.append_here(now, &dictionary)?;
@@ -332,7 +314,7 @@ impl<F: Fs> Core<F> {
     fn reject(
         &mut self,
         agent: &Arc<str>,
-        instance: &Arc<str>,
+        stamp: &Labels,
         id: lm_model::BatchId,
         sequence_end: u64,
         item_count: u32,
@@ -343,7 +325,7 @@ impl<F: Fs> Core<F> {
         let now = (self.options.wall_clock)();
         let items = u64::from(item_count);
         let record = Record::Tombstone { agent, id, sequence_end, items, bytes: bytes as u64, reason: &why };
-        if let Err(error) = self.append(now, &encode(now, instance, &record)) {
+        if let Err(error) = self.append(now, &encode(now, stamp, &record)) {
             return retry(&error, self.watermarks.durable_end(agent, id.stream, id.incarnation));
         }
         let outcome = Outcome::Lost { items, reason: LossReason::Rejected.name().to_owned() };
@@ -371,10 +353,10 @@ impl<F: Fs> Core<F> {
                 "reference {reference} has another meaning already"
             )));
         }
-        let before = self.dictionaries.extend(&key, 0, &define.entries, &define.instance);
+        let before = self.dictionaries.extend(&key, 0, &define.entries, &define.stamp);
         // Written again with what is new, even if the segment has a shorter one.
         self.in_segment.remove(&key);
-        let Some(payload) = self.encode_dictionary(now, &define.instance, &key) else { return Ok(()) };
+        let Some(payload) = self.encode_dictionary(now, &define.stamp, &key) else { return Ok(()) };
         if let Err(error) = self.append(now, &payload) {
             tracing::error!(%error, "cannot write the spool");
             self.dictionaries.truncate(&key, before);
@@ -386,11 +368,11 @@ impl<F: Fs> Core<F> {
 
     /// The record that makes the current segment complete: a dictionary
     /// stands in it before its first use there.
-    fn encode_dictionary(&self, now: Timestamp, instance: &str, key: &DictionaryKey) -> Option<Vec<u8>> {
+    fn encode_dictionary(&self, now: Timestamp, stamp: &Labels, key: &DictionaryKey) -> Option<Vec<u8>> {
         if self.in_segment.contains(key) {
             return None;
         }
-        Some(dictionary_record(now, instance, key, self.dictionaries.get(key)))
+        Some(dictionary_record(now, stamp, key, self.dictionaries.get(key)))
     }
 
     fn append(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), SpoolError> {
@@ -414,7 +396,8 @@ impl<F: Fs> Core<F> {
     /// to move behind a preamble without its dictionaries.
     pub(super) fn roll(&mut self, now: Timestamp) -> Result<(), SpoolError> {
         self.sync(now)?;
-        self.spool.roll(self.clock.time(), encode(now, "", &Record::Watermarks(&self.watermarks)))?;
+        self.spool
+            .roll(self.clock.time(), encode(now, &Labels::empty(), &Record::Watermarks(&self.watermarks)))?;
         self.in_segment.clear();
         Ok(())
     }
@@ -515,15 +498,15 @@ fn preamble(
     dictionaries: &Dictionaries,
     in_segment: &BTreeSet<DictionaryKey>,
 ) -> Vec<Vec<u8>> {
-    let snapshot = encode(now, "", &Record::Watermarks(watermarks));
+    let snapshot = encode(now, &Labels::empty(), &Record::Watermarks(watermarks));
     let used = in_segment.iter().filter_map(|key| Some((key, dictionaries.get(key)?)));
-    let records = used.map(|(key, known)| dictionary_record(now, &known.instance, key, Some(known)));
+    let records = used.map(|(key, known)| dictionary_record(now, &known.stamp, key, Some(known)));
     std::iter::once(snapshot).chain(records).collect()
 }
 
 fn dictionary_record(
     now: Timestamp,
-    instance: &str,
+    stamp: &Labels,
     key: &DictionaryKey,
     dictionary: Option<&Dictionary>,
 ) -> Vec<u8> {
@@ -535,7 +518,7 @@ fn dictionary_record(
         epoch: key.epoch,
         entries: &entries,
     };
-    encode(now, instance, &record)
+    encode(now, stamp, &record)
 }
 
 fn retry(error: &SpoolError, durable_end: u64) -> Receipt {

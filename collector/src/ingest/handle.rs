@@ -30,7 +30,8 @@ pub struct Push {
     /// it back.
     pub grant: Option<Grant>,
     pub agent: Arc<str>,
-    pub instance: Arc<str>,
+    /// Labels that the session's scope gives: see [`super::stamp`].
+    pub stamp: Labels,
     pub id: BatchId,
     pub sequence_end: u64,
     pub item_count: u32,
@@ -56,7 +57,7 @@ pub enum Unreadable {
 /// A dictionary snapshot as it arrived.
 pub struct Define {
     pub agent: Arc<str>,
-    pub instance: Arc<str>,
+    pub stamp: Labels,
     pub incarnation: Incarnation,
     pub epoch: u32,
     pub entries: Vec<Labels>,
@@ -87,6 +88,15 @@ pub enum ReceiptOutcome {
 }
 
 impl ReceiptOutcome {
+    /// Nothing came of it: the sender will try again.
+    pub fn is_to_be_sent_again(&self) -> bool {
+        use ReceiptOutcome::*;
+        match self {
+            NeedDictionary(_) | Unsupported(_) | RetryAfter(_) | Gap(_) => true,
+            Durable | Duplicate | Rejected(_) | Quarantined | Revoked => false,
+        }
+    }
+
     /// A receipt of a stream that is durable up to `durable_end`.
     pub fn at(self, durable_end: u64) -> Receipt {
         Receipt { outcome: self, durable_end, landed_end: durable_end, dropped_items: 0 }

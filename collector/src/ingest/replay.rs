@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lm_journal::Fs;
-use lm_model::{BatchId, Incarnation, LossReason, Stream, Timestamp};
+use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{Body, decode_body};
 
@@ -100,7 +100,7 @@ const EXPIRY_EVERY: u32 = 256;
 
 impl Replay {
     fn handle(&mut self, stored: Result<Stored, lm_schema::Error>) {
-        let Stored { agent, instance, record } = match stored {
+        let Stored { agent, stamp, record } = match stored {
             Ok(stored) => stored,
             Err(error) => {
                 self.replayed.unreadable += 1;
@@ -124,7 +124,7 @@ impl Replay {
                     // The record is what later batches were written against.
                     self.dictionaries.remove(&key);
                 }
-                self.dictionaries.extend(&key, 0, &entries, &instance);
+                self.dictionaries.extend(&key, 0, &entries, &stamp);
             }
             OwnedRecord::Tombstone { id, sequence_end, items } => {
                 self.hole(&agent, id, None);
@@ -139,7 +139,7 @@ impl Replay {
                 self.watermarks.add_lost(&agent, id.stream, id.incarnation, reason, items);
             }
             OwnedRecord::Accepted { header, body, dropped_entries, dropped_items } => {
-                self.accepted(&agent, &instance, &header, &body, &dropped_entries, dropped_items);
+                self.accepted(&agent, &stamp, &header, &body, &dropped_entries, dropped_items);
             }
         }
         self.since_expiry += 1;
@@ -152,7 +152,7 @@ impl Replay {
     fn accepted(
         &mut self,
         agent: &Arc<str>,
-        instance: &str,
+        stamp: &Labels,
         header: &lm_schema::batch::BatchHeader,
         body: &[u8],
         dropped: &[u32],
@@ -212,7 +212,7 @@ impl Replay {
             tracing::error!(%agent, batch = %id, "the dictionary of an accepted batch is gone: declared lost");
             return;
         }
-        self.dictionaries.extend(&key, header.dictionary_length, &decoded.new_entries, instance);
+        self.dictionaries.extend(&key, header.dictionary_length, &decoded.new_entries, stamp);
         let conflicts =
             self.applier.apply(&mut self.dictionaries, agent, header, decoded.body, dropped, false);
         if conflicts > 0 && !is_counted {

@@ -74,7 +74,7 @@ fn push(stream: Stream, ordinal: u64, sequence: u64, end: u64, known: u32, body:
     Push {
         grant: None,
         agent: Arc::from("a"),
-        instance: Arc::from("host"),
+        stamp: stamp("host", &Labels::empty()),
         id,
         sequence_end: end,
         item_count: body.item_count,
@@ -157,7 +157,7 @@ fn an_unknown_dictionary_is_asked_for_and_survives() {
         header: push.header.clone(),
         body: push.body.clone(),
         agent: push.agent.clone(),
-        instance: push.instance.clone(),
+        stamp: push.stamp.clone(),
         lease: None,
         ..push
     };
@@ -165,7 +165,7 @@ fn an_unknown_dictionary_is_asked_for_and_survives() {
     let (tx, mut rx) = oneshot::channel();
     let define = Define {
         agent: Arc::from("a"),
-        instance: Arc::from("host"),
+        stamp: stamp("host", &Labels::empty()),
         incarnation: incarnation(1),
         epoch: 0,
         entries: vec![Labels::from_pairs([("filename", "/a")])],

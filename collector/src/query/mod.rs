@@ -5,7 +5,11 @@
 mod cursor;
 mod pool;
 mod reader;
+mod scope;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use pool::Pool;
 pub use reader::{QueryContext, ReaderServer};
+pub use scope::ReadScope;

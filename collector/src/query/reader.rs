@@ -14,7 +14,9 @@ use lm_schema::query_capnp::{ResultType, answer, failure, names, query_options, 
 
 use super::cursor::{CursorServer, Rows};
 use super::pool::{Cancelled, Pool, PoolError};
+use super::scope::{ReadScope, Scoped};
 use super::tail::TailServer;
+use crate::access::AgentScopes;
 use crate::dashboards::{self, Dashboards};
 use crate::ingest::IngestHandle;
 use crate::log_filter::{LogFilter, matchers, read_query};
@@ -26,6 +28,7 @@ pub struct QueryContext {
     pub ingest: IngestHandle,
     pub pool: Pool,
     pub engine: Engine,
+    pub agents: AgentScopes,
     /// When the caller names none, and the longest that it may name.
     pub timeout: Duration,
     pub dashboards: Dashboards,
@@ -38,9 +41,10 @@ const LOG_BYTES_MAX: usize = 16 << 20;
 /// Selectors of one label query.
 const SELECTORS_MAX: u32 = 64;
 
-/// A reader of everything.
+/// Reads what is in its scope. Every method goes through [`ReadScope`].
 pub struct ReaderServer {
     pub context: Arc<QueryContext>,
+    pub scope: Arc<ReadScope>,
     pub grant: Grant,
 }
 
@@ -117,7 +121,8 @@ impl QueryContext {
     async fn evaluate(
         &self,
         options: Options,
-        query: impl FnOnce(&Options, &Store, &dyn Fn() -> Option<Interrupt>) -> Result<Answer, Failed>
+        scope: Arc<ReadScope>,
+        query: impl FnOnce(&Options, &Scoped<'_>, &dyn Fn() -> Option<Interrupt>) -> Result<Answer, Failed>
         + Send
         + 'static,
     ) -> Result<Answer, Failed> {
@@ -133,7 +138,7 @@ impl QueryContext {
                         None
                     }
                 };
-                query(&options, &store, &interrupt)
+                query(&options, &Scoped { store: &store, scope: &scope }, &interrupt)
             })
             .await?
     }
@@ -219,9 +224,11 @@ fn read_selection(from: selection::Reader<'_>) -> Result<Selected, Failed> {
 }
 
 impl Selected {
-    /// Runs `find` for each selector and joins the answers, sorted.
+    /// Runs `find` for each selector, narrowed to the scope, and joins the
+    /// answers, sorted.
     fn union<T: Ord>(
         &self,
+        scope: &ReadScope,
         find: impl Fn(&[Matcher], TimeRange) -> Result<Vec<T>, lm_tsdb::Error>,
     ) -> Result<(Vec<T>, bool), Failed> {
         let all: [&[Matcher]; 1] = [&[]];
@@ -231,7 +238,9 @@ impl Selected {
         };
         let mut found = Vec::new();
         for matchers in chosen {
-            found.extend(find(matchers, self.range).map_err(|error| bad_data(error.to_string()))?);
+            found.extend(
+                find(&scope.narrow(matchers), self.range).map_err(|error| bad_data(error.to_string()))?,
+            );
         }
         found.sort();
         found.dedup();
@@ -271,7 +280,7 @@ impl reader::Server for ReaderServer {
         drop(params);
         let result = self
             .context
-            .evaluate(options, move |options, store, interrupt| {
+            .evaluate(options, self.scope.clone(), move |options, store, interrupt| {
                 let expr = lm_promql::parse(&expression)?;
                 Ok(options.engine.instant(&expr, store, at, interrupt)?)
             })
@@ -298,7 +307,7 @@ impl reader::Server for ReaderServer {
         drop(params);
         let result = self
             .context
-            .evaluate(options, move |options, store, interrupt| {
+            .evaluate(options, self.scope.clone(), move |options, store, interrupt| {
                 let step = u64::try_from(step_ms)
                     .ok()
                     .filter(|step| *step > 0)
@@ -319,10 +328,11 @@ impl reader::Server for ReaderServer {
     ) -> Result<(), capnp::Error> {
         let selected = read_selection(params.get()?.get_selection()?);
         drop(params);
+        let scope = self.scope.clone();
         let found = self
             .context
-            .compute(selected, |selected, store| {
-                selected.union(|matchers, range| store.head().series_labels(matchers, range))
+            .compute(selected, move |selected, store| {
+                selected.union(&scope, |matchers, range| store.head().series_labels(matchers, range))
             })
             .await;
         let mut to = results.get().init_answer();
@@ -349,10 +359,11 @@ impl reader::Server for ReaderServer {
     ) -> Result<(), capnp::Error> {
         let selected = read_selection(params.get()?.get_selection()?);
         drop(params);
+        let scope = self.scope.clone();
         let found = self
             .context
-            .compute(selected, |selected, store| {
-                selected.union(|matchers, range| store.head().label_names(matchers, range))
+            .compute(selected, move |selected, store| {
+                selected.union(&scope, |matchers, range| store.head().label_names(matchers, range))
             })
             .await;
         write_names(found, results.get().init_answer());
@@ -369,10 +380,11 @@ impl reader::Server for ReaderServer {
             (params.get_name()?.to_string()?, read_selection(params.get_selection()?))
         };
         drop(params);
+        let scope = self.scope.clone();
         let found = self
             .context
             .compute(selected, move |selected, store| {
-                selected.union(|matchers, range| store.head().label_values(&name, matchers, range))
+                selected.union(&scope, |matchers, range| store.head().label_values(&name, matchers, range))
             })
             .await;
         write_names(found, results.get().init_answer());
@@ -387,6 +399,7 @@ impl reader::Server for ReaderServer {
         let query = {
             let search = params.get()?.get_search()?;
             read_query(search.get_filter()?).map(|mut query| {
+                query.matchers = self.scope.narrow(&query.matchers);
                 query.start_unix_nano = search.get_start_unix_nano();
                 query.end_unix_nano = search.get_end_unix_nano();
                 query.limit = (search.get_limit() as usize).clamp(1, LOG_LINES_MAX);
@@ -433,7 +446,11 @@ impl reader::Server for ReaderServer {
         let (epoch, position, filter) = {
             let params = params.get()?;
             let after = params.get_after()?;
-            (after.get_epoch(), after.get_position(), LogFilter::read(params.get_filter()?))
+            (
+                after.get_epoch(),
+                after.get_position(),
+                LogFilter::read(params.get_filter()?, self.scope.clone()),
+            )
         };
         let filter = filter.map_err(|message| capnp::Error::failed(format!("invalid: {message}")))?;
         let server = TailServer::new(self.context.clone(), filter, epoch, position);
@@ -447,12 +464,13 @@ impl reader::Server for ReaderServer {
         _: reader::LossesParams,
         mut results: reader::LossesResults,
     ) -> Result<(), capnp::Error> {
-        let accounts = self
+        let mut accounts = self
             .context
             .ingest
             .accounts()
             .await
             .ok_or_else(|| capnp::Error::overloaded("overloaded: ingest does not answer".to_owned()))?;
+        accounts.retain(|of| self.scope.takes_agent(&of.agent));
         let mut list = results.get().init_streams(accounts.len() as u32);
         for (index, of) in accounts.iter().enumerate() {
             let mut entry = list.reborrow().get(index as u32);

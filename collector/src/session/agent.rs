@@ -3,31 +3,49 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use lm_mesh::{AgentReport, Attachment, Grant, Peer, Terms};
-use lm_model::BatchId;
+use lm_mesh::{AgentReport, Attachment, Grant, Peer, Principal, Terms};
+use lm_model::{BatchId, Labels, Stream};
 use lm_schema::batch::{BatchHeader, read_dictionary, read_incarnation, read_stream};
 use lm_schema::mesh_capnp::{agent_session, batch_sink, define_outcome, receipt};
-use lm_schema::{Error, batch_capnp};
+use lm_schema::{DecodeLimits, Error, batch_capnp};
 
 use super::CollectorHost;
-use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
+use super::rates::{Cost, Limiter};
+use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable, stamp};
 use crate::unix_now;
 
 pub struct AgentServer {
     host: Arc<CollectorHost>,
     peer: Rc<Peer>,
     grant: Grant,
+    scope: Rc<AgentScope>,
+}
+
+/// What the credential decides, whatever a batch says.
+struct AgentScope {
     agent: Arc<str>,
+    stamp: Labels,
+    /// `None`: it may send any amount.
+    limiter: Option<Arc<Mutex<Limiter>>>,
+}
+
+impl AgentScope {
+    fn with_limiter<T>(&self, work: impl FnOnce(&mut Limiter) -> T) -> Option<T> {
+        let limiter = self.limiter.as_ref()?;
+        Some(work(&mut limiter.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
 }
 
 impl AgentServer {
     pub fn new(host: Arc<CollectorHost>, peer: Rc<Peer>, grant: Grant) -> Self {
-        let agent = Arc::from(&peer.session.principal.name[..]);
-        AgentServer { host, peer, grant, agent }
+        let Principal { name, scope, .. } = &peer.session.principal;
+        let limiter = host.limiters.of(name, scope.rates, &host.reload.agents());
+        let scope = AgentScope { agent: Arc::from(&name[..]), stamp: stamp(name, &scope.labels), limiter };
+        AgentServer { host, peer, grant, scope: Rc::new(scope) }
     }
 }
 
@@ -57,12 +75,12 @@ impl agent_session::Server for AgentServer {
         mut results: agent_session::BulkTicketResults,
     ) -> Result<(), capnp::Error> {
         // A push checks the grant itself, right before its append.
-        let terms = Terms { finishes_calls: true, ..Terms::scope(format!("agent={}", self.agent)) };
+        let terms = Terms { finishes_calls: true, ..Terms::scope(format!("agent={}", self.scope.agent)) };
         let sink = self.grant.derive(terms, |grant| SinkServer {
             host: self.host.clone(),
             peer: self.peer.clone(),
             grant,
-            agent: self.agent.clone(),
+            scope: self.scope.clone(),
             in_flight: Cell::new(0),
         });
         let ticket = self.peer.tickets.issue(Attachment::Sink(sink))?;
@@ -76,7 +94,7 @@ struct SinkServer {
     host: Arc<CollectorHost>,
     peer: Rc<Peer>,
     grant: Grant,
-    agent: Arc<str>,
+    scope: Rc<AgentScope>,
     /// Pushes between their arrival and their answer.
     in_flight: Cell<u16>,
 }
@@ -120,8 +138,8 @@ impl SinkServer {
         let sequence = from.get_sequence();
         Ok(Push {
             grant: Some(self.grant.clone()),
-            agent: self.agent.clone(),
-            instance: self.agent.clone(),
+            agent: self.scope.agent.clone(),
+            stamp: self.scope.stamp.clone(),
             id: BatchId {
                 stream: read_stream(from.get_stream()?),
                 incarnation: read_incarnation(from.get_incarnation()?),
@@ -156,7 +174,16 @@ impl batch_sink::Server for SinkServer {
         let push = self.read(params.get()?.get_batch()?)?;
         drop(params);
         let items = u64::from(push.item_count);
+        let cost = cost(&push, &self.host.limits);
+        if let Some(Err(wait)) = self.scope.with_limiter(|limiter| limiter.take(cost, Instant::now())) {
+            let receipt = ReceiptOutcome::RetryAfter(wait).at(0);
+            write_receipt(&receipt, self.host.calls_in_flight_max, results.get().init_receipt());
+            return Ok(());
+        }
         let receipt = self.host.ingest.push(push).await;
+        if receipt.outcome.is_to_be_sent_again() {
+            self.scope.with_limiter(|limiter| limiter.give_back(cost));
+        }
         if receipt.outcome == ReceiptOutcome::Revoked {
             return self.grant.check();
         }
@@ -184,14 +211,26 @@ impl batch_sink::Server for SinkServer {
         drop(params);
         let outcome = match dictionary {
             Ok((epoch, entries)) => {
-                let (agent, instance) = (self.agent.clone(), self.agent.clone());
-                self.host.ingest.define(Define { agent, instance, incarnation, epoch, entries }).await
+                let (agent, stamp) = (self.scope.agent.clone(), self.scope.stamp.clone());
+                self.host.ingest.define(Define { agent, stamp, incarnation, epoch, entries }).await
             }
             Err(error) => DefineOutcome::Rejected(error.to_string()),
         };
         write_define_outcome(&outcome, results.get().init_outcome());
         Ok(())
     }
+}
+
+/// What a push costs of its agent's rates. Its count is checked against its
+/// body before it is stored; one that is nonsense brings no debt for years.
+fn cost(push: &Push, limits: &DecodeLimits) -> Cost {
+    let mut cost = Cost { bytes: u32::try_from(push.body_bytes).unwrap_or(u32::MAX), ..Cost::default() };
+    match push.id.stream {
+        Stream::Metrics => cost.samples = push.item_count.min(limits.samples_per_batch_max),
+        Stream::Logs => cost.lines = push.item_count.min(limits.logs_per_batch_max),
+        Stream::Events => {}
+    }
+    cost
 }
 
 fn write_receipt(from: &Receipt, credit: u16, mut to: receipt::Builder<'_>) {

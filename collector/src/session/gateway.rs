@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lm_mesh::{AgentReport, Attachment, Grant, Peer, Principal, Role, Terms};
-use lm_schema::mesh_capnp::{credential, gateway_session, user_gate};
+use lm_schema::mesh_capnp::{credential, gateway_session, user_gate, writer};
 use lm_schema::operator_capnp::operator;
 use lm_schema::query_capnp::reader;
 
 use super::CollectorHost;
 use super::operator::OperatorServer;
-use crate::query::ReaderServer;
+use crate::query::{ReadScope, ReaderServer};
 use crate::unix_now;
 
 /// How long a gateway may remember an exchange.
-const CACHE_MS: u32 = 5 * 60 * 1000;
+const CACHE: Duration = Duration::from_secs(5 * 60);
+/// Longest wait of one call.
+const REVOCATIONS_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub struct GatewayServer {
     pub host: Arc<CollectorHost>,
@@ -25,6 +27,24 @@ pub struct GatewayServer {
 }
 
 impl gateway_session::Server for GatewayServer {
+    async fn revocations(
+        self: Rc<Self>,
+        params: gateway_session::RevocationsParams,
+        mut results: gateway_session::RevocationsResults,
+    ) -> Result<(), capnp::Error> {
+        let (after, wait) = {
+            let params = params.get()?;
+            let wait = Duration::from_millis(params.get_wait_ms().into()).min(REVOCATIONS_WAIT_MAX);
+            (params.get_after_generation(), wait)
+        };
+        drop(params);
+        let mut generations = self.host.reload.generations();
+        // On time-out the generation is what it was, and is the answer.
+        let _ = tokio::time::timeout(wait, generations.wait_for(|generation| *generation > after)).await;
+        results.get().set_generation(*generations.borrow());
+        Ok(())
+    }
+
     async fn heartbeat(
         self: Rc<Self>,
         params: gateway_session::HeartbeatParams,
@@ -55,24 +75,33 @@ struct UserGateServer {
     grant: Grant,
 }
 
+/// The same words for a token that is unknown, expired, or not a user's.
+const UNKNOWN: &str =
+    "denied: no user has this token, or it has expired; check it, or ask an operator for one";
+
 impl UserGateServer {
-    /// A reader in the name of a user, for as long as two exchanges last.
-    fn reader(&self, user: &Principal) -> reader::Client {
-        let terms = Terms {
-            holder: Some(Arc::from(&user.name[..])),
-            lifetime: Some(2 * Duration::from_millis(CACHE_MS.into())),
-            ..Terms::scope("everything")
-        };
-        self.grant.derive(terms, |grant| ReaderServer { context: self.host.queries.clone(), grant })
+    /// Terms in the name of a user, for as long as two exchanges last, and
+    /// never longer than the credential.
+    fn terms(user: &Principal, scope: &str) -> Terms {
+        let lifetime = remaining(user).min(2 * CACHE);
+        Terms { holder: Some(Arc::from(&user.name[..])), lifetime: Some(lifetime), ..Terms::scope(scope) }
+    }
+
+    fn reader(&self, user: &Principal) -> Result<reader::Client, capnp::Error> {
+        let context = self.host.queries.clone();
+        let scope = ReadScope::new(&user.scope, context.agents.clone())
+            .map_err(|error| capnp::Error::failed(format!("internal: scope: {error}")))?;
+        let terms = Self::terms(user, &scope.to_string());
+        Ok(self.grant.derive(terms, |grant| ReaderServer { context, scope, grant }))
     }
 
     fn operator(&self, user: &Principal) -> operator::Client {
-        let terms = Terms {
-            holder: Some(Arc::from(&user.name[..])),
-            lifetime: Some(2 * Duration::from_millis(CACHE_MS.into())),
-            ..Terms::scope("the whole mesh")
-        };
-        self.grant.derive(terms, |grant| OperatorServer { host: self.host.clone(), grant })
+        let make = |grant| OperatorServer { host: self.host.clone(), grant };
+        self.grant.derive(Self::terms(user, "the whole mesh"), make)
+    }
+
+    fn writer(&self, user: &Principal) -> writer::Client {
+        self.grant.derive(Self::terms(user, "nothing yet"), |_| WriterServer)
     }
 }
 
@@ -83,30 +112,44 @@ impl user_gate::Server for UserGateServer {
         mut results: user_gate::AuthenticateResults,
     ) -> Result<(), capnp::Error> {
         let found = match params.get()?.get_credential()?.which()? {
-            credential::Bearer(token) => self.host.credentials.verify(token?.to_str()?),
+            credential::Bearer(token) => self.host.reload.credentials().verify(token?.to_str()?),
             credential::None(()) => None,
         };
+        let is_user = |held: &Principal| matches!(held.role, Role::Viewer | Role::Writer | Role::Operator);
         let mut result = results.get().init_result();
-        match found {
-            Some(principal) if let Err(denied) = self.host.check_denied(&principal.name) => {
-                let why = format!("{}: {}", denied.code, denied.message);
-                result.set_refused(&why[..]);
+        let Some(principal) = found.filter(is_user) else {
+            result.set_refused(UNKNOWN);
+            return Ok(());
+        };
+        if let Err(denied) = self.host.check_denied(&principal.name) {
+            result.set_refused(&format!("{}: {}", denied.code, denied.message)[..]);
+            return Ok(());
+        }
+        let mut user = result.init_user();
+        user.set_name(&principal.name[..]);
+        user.set_cache_ms(remaining(&principal).min(CACHE).as_millis() as u32);
+        // Write tokens cannot read, and read tokens cannot write.
+        match principal.role {
+            Role::Viewer => user.set_reader(self.reader(&principal)?),
+            Role::Operator => {
+                user.set_reader(self.reader(&principal)?);
+                user.set_operator(self.operator(&principal));
             }
-            Some(principal) if matches!(principal.role, Role::Reader | Role::Operator) => {
-                let mut user = result.init_user();
-                user.set_name(&principal.name[..]);
-                user.set_cache_ms(CACHE_MS);
-                user.set_reader(self.reader(principal));
-                if principal.role == Role::Operator {
-                    user.set_operator(self.operator(principal));
-                }
-            }
-            Some(principal) => {
-                let why = format!("denied: a {} token may not read", principal.role.name());
-                result.set_refused(&why[..]);
-            }
-            None => result.set_refused("denied: the token is not known"),
+            Role::Writer => user.set_writer(self.writer(&principal)),
+            Role::Agent | Role::Gateway => {}
         }
         Ok(())
     }
 }
+
+/// Until the credential ends.
+fn remaining(user: &Principal) -> Duration {
+    let now = unix_now().as_millis();
+    let left = user.scope.expires_unix_ms.map_or(i64::MAX, |at| at.saturating_sub(now));
+    Duration::from_millis(left.max(0) as u64)
+}
+
+/// What a writer may do: nothing yet, and above all not read.
+struct WriterServer;
+
+impl writer::Server for WriterServer {}

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use lm_mesh::{Admission, Capability, Credentials, Host, Peer, Refusal, Registry, Role, Terms};
+use lm_mesh::{Admission, Capability, Host, Peer, Refusal, Registry, Role, Terms};
 use lm_schema::DecodeLimits;
 
 use super::agent::AgentServer;
 use super::gateway::GatewayServer;
 use super::operator::OperatorServer;
+use super::rates::Limiters;
+use crate::access::Reload;
 use crate::ingest::IngestHandle;
 use crate::query::QueryContext;
 use crate::state::Denials;
@@ -19,7 +21,9 @@ use crate::state::Denials;
 /// Shared by all sessions.
 pub struct CollectorHost {
     pub cluster_id: Vec<u8>,
-    pub credentials: Credentials,
+    /// The token table in force, and how it is read again.
+    pub reload: Arc<Reload>,
+    pub limiters: Limiters,
     pub ingest: IngestHandle,
     pub queries: Arc<QueryContext>,
     pub limits: DecodeLimits,
@@ -60,7 +64,7 @@ impl Host for CollectorHost {
                     let make = |grant| OperatorServer { host: self.clone(), grant };
                     Capability::Operator(peer.grant().derive(Terms::scope("the whole mesh"), make))
                 }
-                role @ (Role::Reader | Role::Writer) => {
+                role @ (Role::Viewer | Role::Writer) => {
                     return Err(Refusal {
                         code: "denied",
                         message: format!(

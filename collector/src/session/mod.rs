@@ -5,5 +5,7 @@ pub mod figures;
 mod gateway;
 mod host;
 mod operator;
+mod rates;
 
 pub use host::CollectorHost;
+pub use rates::Limiters;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use lm_model::{BatchId, Incarnation, Labels, Stream, Timestamp};
 use lm_schema::batch::{self, BatchHeader};
+use lm_schema::labels::{read_pairs, write_pairs};
 use lm_schema::spool_capnp::{spool_record, watermark};
 use lm_schema::{DecodeLimits, Error};
 
-use crate::ingest::{Account, Lost, Watermarks};
+use crate::ingest::{Account, INSTANCE, Lost, Watermarks, stamp};
 
 /// What is written.
 pub enum Record<'a> {
@@ -44,7 +45,8 @@ pub enum Record<'a> {
 /// What is read back.
 pub struct Stored {
     pub agent: Arc<str>,
-    pub instance: String,
+    /// Labels that the session's scope gave.
+    pub stamp: Labels,
     pub record: OwnedRecord,
 }
 
@@ -57,11 +59,16 @@ pub enum OwnedRecord {
 }
 
 /// The bytes of a record.
-pub fn encode(received: Timestamp, instance: &str, record: &Record<'_>) -> Vec<u8> {
+pub fn encode(received: Timestamp, stamp: &Labels, record: &Record<'_>) -> Vec<u8> {
     let mut message = capnp::message::Builder::new_default();
     let mut root: spool_record::Builder<'_> = message.init_root();
     root.set_received_unix_ms(received.as_millis());
-    root.set_instance(instance);
+    root.set_instance(stamp.get(INSTANCE).unwrap_or_default());
+    let mut others = stamp.to_builder();
+    let others = others.remove(INSTANCE).clone().build();
+    if !others.is_empty() {
+        write_pairs(&others, root.reborrow().init_labels(others.len() as u32));
+    }
     match record {
         Record::Accepted { agent, header, body, dropped_entries, dropped_items } => {
             root.set_agent(&agent[..]);
@@ -162,7 +169,7 @@ pub fn decode(bytes: &[u8]) -> Result<Stored, Error> {
     };
     Ok(Stored {
         agent: Arc::from(root.get_agent()?.to_str()?),
-        instance: root.get_instance()?.to_string()?,
+        stamp: stamp(root.get_instance()?.to_str()?, &read_pairs(root.get_labels()?)?),
         record,
     })
 }

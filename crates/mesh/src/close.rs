@@ -21,8 +21,8 @@ pub enum CloseCode {
     ControlLost = 5,
     /// A newer session of the same agent took over.
     Superseded = 6,
-    /// An operator ended the session; the reason says why. A login may be
-    /// granted again.
+    /// An operator ended the session, or its credential was changed; the
+    /// reason says which. A login may be granted again.
     Revoked = 7,
     /// A call failed inside the server; other sessions go on.
     Internal = 8,

@@ -29,17 +29,20 @@ pub use activity::Activity;
 pub use backoff::Backoff;
 pub use client::{Connected, DialError, Dialer, DialerConfig, Granted};
 pub use close::{CloseCode, Closing};
-pub use credentials::{CredentialError, Credentials, Principal, Role, is_identity};
+pub use credentials::{
+    CredentialError, Credentials, Principal, Rates, Role, Scope, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN,
+    TokenDigest, TokenTable, is_identity, token_digest,
+};
 pub use ledger::{
     CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, TapBatch, TapCost, TapFilter,
     TapReader, Terms, TooManyTaps, Verdict,
 };
 pub use network::{Budget, Lease, MeshLimits, Meter, MeterFacts, StreamKind, StreamLimits};
-pub use secret::{SecretError, read_secret};
+pub use secret::{SecretError, read_secret, read_secret_file};
 pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};
 pub use session::{AgentReport, Incidents, PathFacts, PeerDescription, Registry, Session};
 pub use tickets::{Attachment, Tickets};
-pub use tls::{TlsError, check_certificate};
+pub use tls::{Certificates, TlsError, check_certificate};
 
 /// The application protocol that both sides must agree on.
 pub const ALPN: &[u8] = b"lightmetrics/1";

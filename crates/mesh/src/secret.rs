@@ -24,9 +24,23 @@ pub enum SecretError {
 ///
 /// # Errors
 ///
-/// When the file cannot be read, is empty, or can be read or written by
-/// others. Group access is allowed: packages install secrets as `root:service 0640`.
+/// As [`read_secret_file`], and when there is nothing else.
 pub fn read_secret(path: &Path) -> Result<String, SecretError> {
+    let text = read_secret_file(path)?;
+    let secret = text.trim();
+    if secret.is_empty() {
+        return Err(SecretError::Empty { path: path.to_owned() });
+    }
+    Ok(secret.to_owned())
+}
+
+/// Reads a file that holds secrets, as it is.
+///
+/// # Errors
+///
+/// When the file cannot be read, is no text, or can be read or written by
+/// others. Group access is allowed: packages install secrets as `root:service 0640`.
+pub fn read_secret_file(path: &Path) -> Result<String, SecretError> {
     let read = |error| SecretError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(read)?;
     let mode = file.metadata().map_err(read)?.permissions().mode() & 0o7777;
@@ -35,13 +49,8 @@ pub fn read_secret(path: &Path) -> Result<String, SecretError> {
     }
     let mut bytes = Vec::new();
     file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
-    let text = String::from_utf8(bytes)
+    String::from_utf8(bytes)
         .ok()
         .filter(|text| text.len() as u64 <= SECRET_BYTES_MAX)
-        .ok_or_else(|| SecretError::NotText { path: path.to_owned() })?;
-    let secret = text.trim();
-    if secret.is_empty() {
-        return Err(SecretError::Empty { path: path.to_owned() });
-    }
-    Ok(secret.to_owned())
+        .ok_or_else(|| SecretError::NotText { path: path.to_owned() })
 }

@@ -1,11 +1,18 @@
 //! Certificates from PEM files, and the TLS half of QUIC.
 
+use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::CertificateError;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 use crate::ALPN;
 use crate::secret::{SecretError, read_secret};
@@ -39,30 +46,116 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The server's half: its chain and key. TLS 1.3 only, no early data.
-pub(crate) fn server(certificate: &Path, key: &Path) -> Result<QuicServerConfig, TlsError> {
+/// A server's chain and key, read from two files. Clones share them.
+///
+/// What a handshake shows is what the files held at the last good read:
+/// [`Certificates::reload`] swaps it, and established connections go on.
+#[derive(Clone)]
+pub struct Certificates(Arc<Inner>);
+
+struct Inner {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// # Errors
+    ///
+    /// When a file cannot be read, the two do not fit, or the certificate is
+    /// not valid now.
+    pub fn open(certificate: &Path, key: &Path) -> Result<Certificates, TlsError> {
+        let current = RwLock::new(Arc::new(certified(certificate, key)?));
+        Ok(Certificates(Arc::new(Inner {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            current,
+        })))
+    }
+
+    /// Reads the files again. Whether the certificate is another one now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Certificates::open`]; the last good ones stay in use.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let new = Arc::new(certified(&self.0.certificate, &self.0.key)?);
+        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = current.cert != new.cert;
+        *current = new;
+        Ok(is_other)
+    }
+}
+
+impl ResolvesServerCert for Inner {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// Reads a chain and its key, and checks all that can be checked here.
+fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(certificate)?;
     let pem = read_secret(key)?;
     let private =
         PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| TlsError::Key { path: key.to_owned() })?;
+    check_validity(certificate, &chain)?;
+    CertifiedKey::from_der(chain, private, &provider()).map_err(|error| TlsError::Mismatch {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// Refuses a certificate whose time is over or has not come. Whom it is
+/// signed by and for is the peers' business: they know the authority.
+fn check_validity(path: &Path, chain: &[CertificateDer<'static>]) -> Result<(), TlsError> {
+    let failed = |message: String| TlsError::Certificates { path: path.to_owned(), message };
+    let mut roots = rustls::RootCertStore::empty();
+    // Some anchor is needed; time is judged before trust.
+    roots.add(chain[0].clone()).map_err(|error| failed(error.to_string()))?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let name = ServerName::from(Ipv4Addr::UNSPECIFIED);
+    match verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now()) {
+        Err(rustls::Error::InvalidCertificate(
+            error @ (CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+            | CertificateError::BadEncoding),
+        )) => Err(failed(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// The server's half: its chain and key. TLS 1.3 only, no early data.
+pub(crate) fn server(certificates: &Certificates) -> Result<QuicServerConfig, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|error| TlsError::Mismatch {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            message: error.to_string(),
-        })?;
+        .with_cert_resolver(certificates.0.clone());
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.max_early_data_size = 0;
     QuicServerConfig::try_from(config)
         .map_err(|error| TlsError::Rustls(rustls::Error::General(error.to_string())))
 }
 
-/// Checks that a certificate chain and key can be read and fit together.
+/// Checks that a certificate chain and key can be read, fit together, and are
+/// valid now.
+///
+/// # Errors
+///
+/// As [`Certificates::open`].
 pub fn check_certificate(certificate: &Path, key: &Path) -> Result<(), TlsError> {
-    server(certificate, key).map(|_| ())
+    certified(certificate, key).map(|_| ())
 }
 
 /// The client's half: whom it trusts, nobody but the CA in `ca`.

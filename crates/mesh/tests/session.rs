@@ -12,7 +12,8 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
     Admission, Attachment, Capability, Connected, Credentials, DialError, Dialer, DialerConfig, Granted,
-    Host, Peer, PeerDescription, Refusal, Registry, Server, ServerConfig,
+    Host, Peer, PeerDescription, Principal, Refusal, Registry, Role, Server, ServerConfig, TokenTable,
+    token_digest,
 };
 use lm_model::{Incarnation, Resume, Stream};
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
@@ -105,17 +106,17 @@ impl Bench {
         secret(&dir.path().join("wrong"), &TOKEN.replace('0', "9"));
         let second = TOKEN.replace('0', "8");
         secret(&dir.path().join("token-2"), &second);
-        let entry =
-            |agent: &str, token: &str| format!("[[tokens]]\nagent_id = \"{agent}\"\ntoken = \"{token}\"\n");
-        secret(&dir.path().join("tokens.toml"), &(entry("a1", TOKEN) + &entry("a2", &second)));
         let mut bench = Bench { dir, server: None, host: Arc::default() };
         bench.start("127.0.0.1:0".parse().unwrap());
         bench
     }
 
     fn start(&mut self, listen: SocketAddr) {
-        let mut credentials = Credentials::default();
-        credentials.add_agents(&self.path("tokens.toml")).unwrap();
+        let mut table = TokenTable::default();
+        for (agent, token) in [("a1", TOKEN), ("a2", &TOKEN.replace('0', "8"))] {
+            table.add(token_digest(token).unwrap(), Principal::new(agent, Role::Agent)).unwrap();
+        }
+        let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen,
             certificate: self.path("chain.pem"),

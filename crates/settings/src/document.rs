@@ -157,7 +157,9 @@ impl<'a, 'i> Section<'a, 'i> {
                     known: Vec::new(),
                     mistakes: self.mistakes,
                 }),
-                value => self.complain(offset, &format!("{name} has {}; {expected}", self.mistakes.show(value))),
+                value => {
+                    self.complain(offset, &format!("{name} has {}; {expected}", self.mistakes.show(value)))
+                }
             }
         }
         tables
@@ -176,7 +178,9 @@ impl<'a, 'i> Section<'a, 'i> {
         for (value, offset) in self.entries(key, 0..=count_max, "expected a list") {
             match parse(value, self.mistakes.line(offset)) {
                 Ok(parsed) => into.push(parsed),
-                Err(expected) => self.complain(offset, &format!("{key} has {}; {expected}", self.mistakes.show(value))),
+                Err(expected) => {
+                    self.complain(offset, &format!("{key} has {}; {expected}", self.mistakes.show(value)))
+                }
             }
         }
     }

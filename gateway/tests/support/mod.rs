@@ -15,7 +15,7 @@ use lm_gateway::settings::Settings;
 use lm_gateway::{Config, Gateway};
 use lm_mesh::{
     Admission, Attachment, Capability, Credentials, Host, Peer, Principal, Refusal, Role, Server,
-    ServerConfig,
+    ServerConfig, TokenTable, token_digest,
 };
 use lm_schema::DecodeLimits;
 use lm_schema::mesh_capnp::{credential, gateway_session, user_gate};
@@ -689,9 +689,10 @@ impl Drop for World {
 }
 
 fn start(directory: &Path, script: &Arc<Script>, addr: SocketAddr) -> Server {
-    let mut credentials = Credentials::default();
-    let principal = Principal { name: "gateway".to_owned(), role: Role::Gateway };
-    credentials.add_file(&directory.join("gateway.token"), principal).unwrap();
+    let token = lm_mesh::read_secret(&directory.join("gateway.token")).unwrap();
+    let mut table = TokenTable::default();
+    table.add(token_digest(&token).unwrap(), Principal::new("gateway", Role::Gateway)).unwrap();
+    let credentials = Credentials::new(table);
     let config = ServerConfig {
         listen: addr,
         certificate: directory.join("cert.pem"),

@@ -185,6 +185,8 @@ impl operator::Server for OperatorServer {
             .registry
             .ledger()
             .revoke_holder(&identity, &Verdict { code: "denied", reason: reason.clone() });
+        // What gateways remember of users is void too.
+        self.host.reload.bump_generation();
         tracing::warn!(by = self.by(), identity, ?ended, reason, "denied");
         outcome(Some(ended)).write(results.get().init_outcome());
         Ok(())

@@ -14,6 +14,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
     Admission, Capability, Credentials, Host, Peer, Principal, Refusal, Role, Server, ServerConfig,
+    TokenTable, token_digest,
 };
 use lm_schema::interfaces;
 use lm_schema::mesh_capnp::agent_session;
@@ -327,12 +328,13 @@ impl Bench {
         let path = |name: &str| directory.path().join(name);
         certificates(&path("ca.pem"), &path("chain.pem"), &path("key.pem"));
         certificates(&path("other-ca.pem"), &path("other-chain.pem"), &path("other-key.pem"));
-        let mut credentials = Credentials::default();
+        let mut table = TokenTable::default();
         for (name, role) in [("ops", Role::Operator), ("web-1", Role::Agent)] {
-            let token = path(&format!("{name}.token"));
-            secret(&token, &format!("{name}-{TOKEN}"));
-            credentials.add_file(&token, Principal { name: name.to_owned(), role }).unwrap();
+            let token = format!("{name}-{TOKEN}");
+            secret(&path(&format!("{name}.token")), &token);
+            table.add(token_digest(&token).unwrap(), Principal::new(name, role)).unwrap();
         }
+        let credentials = Credentials::new(table);
         secret(&path("wrong.token"), &format!("wrong-{TOKEN}"));
         let script: Arc<Mutex<Script>> = Arc::default();
         let config = ServerConfig {

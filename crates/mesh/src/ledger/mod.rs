@@ -89,6 +89,16 @@ impl Ledger {
         Root(Grant { entry, ledger: self.clone() })
     }
 
+    /// A grant that belongs to no session and never ends by itself: what tests
+    /// of servers derive from.
+    #[doc(hidden)]
+    pub fn without_session(&self, holder: &str) -> Grant {
+        let terms = Terms { holder: Some(Arc::from(holder)), ..Terms::default() };
+        let activity = Arc::new(Activity::new(u32::MAX, Arc::default()));
+        let entry = self.enter(None, 0, None, terms, CancellationToken::new(), activity);
+        Grant { entry, ledger: self.clone() }
+    }
+
     fn enter(
         &self,
         parent: Option<Arc<Entry>>,

@@ -149,7 +149,7 @@ fn verify(credentials: &Credentials, from: credential::Reader<'_>) -> Result<Pri
         credential::Bearer(token) => token?.to_str()?,
         credential::None(()) => return Err(capnp::Error::failed(DENIED.to_owned())),
     };
-    credentials.verify(token).cloned().ok_or_else(|| {
+    credentials.verify(token).ok_or_else(|| {
         tracing::warn!("login refused: unknown credential");
         capnp::Error::failed(DENIED.to_owned())
     })

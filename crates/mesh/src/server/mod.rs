@@ -24,7 +24,7 @@ use lm_schema::{mesh_capnp, operator_capnp};
 use tokio::sync::{mpsc, watch};
 
 use crate::tickets::Tickets;
-use crate::{Credentials, Grant, Registry, Session, TlsError, tls, transport};
+use crate::{Certificates, Credentials, Grant, Registry, Session, TlsError, tls, transport};
 
 /// A peer that does not log in is cut after this long.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -116,6 +116,7 @@ struct Shared {
 pub struct Server {
     local_addr: SocketAddr,
     registry: Registry,
+    certificates: Certificates,
     stop: watch::Sender<bool>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -134,7 +135,8 @@ impl Server {
         registry: Registry,
         host: Arc<dyn Host>,
     ) -> Result<Server, ServerError> {
-        let crypto = tls::server(&config.certificate, &config.key)?;
+        let certificates = Certificates::open(&config.certificate, &config.key)?;
+        let crypto = tls::server(&certificates)?;
         let bind = |error| ServerError::Bind { addr: config.listen, error };
         let socket = transport::bind(config.listen).map_err(bind)?;
         let local_addr = socket.local_addr().map_err(bind)?;
@@ -184,7 +186,7 @@ impl Server {
             }
         })?);
         match ready_rx.recv() {
-            Ok(Ok(())) => Ok(Server { local_addr, registry, stop, threads }),
+            Ok(Ok(())) => Ok(Server { local_addr, registry, certificates, stop, threads }),
             Ok(Err(error)) => Err(bind(error)),
             Err(_) => Err(bind(std::io::Error::other("the endpoint's thread died"))),
         }
@@ -196,6 +198,11 @@ impl Server {
 
     pub fn registry(&self) -> Registry {
         self.registry.clone()
+    }
+
+    /// The certificate in use, to be replaced while the server runs.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
     }
 
     /// Tells every peer that we stop, waits up to two seconds for that to
