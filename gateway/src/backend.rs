@@ -54,8 +54,9 @@ pub enum FailureKind {
     Internal,
     /// There is no collector.
     Unavailable,
+    /// The token is not known.
     Unauthorized,
-    /// The token is good, and not for this.
+    /// The token is known, and not worth this.
     Forbidden,
     NotFound,
     Method,

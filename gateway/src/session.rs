@@ -12,6 +12,7 @@ mod tail;
 mod users;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +26,10 @@ pub(crate) use tail::gap;
 use users::Users;
 
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(10);
+/// How long the collector holds a question for revocations.
+const REVOCATIONS_WAIT: Duration = Duration::from_secs(10);
+/// Least time between two questions that brought nothing.
+const REVOCATIONS_PAUSE: Duration = Duration::from_secs(1);
 /// A collector that does not answer a heartbeat for this long is given up.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
@@ -143,11 +148,13 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
                 tracing::info!(endpoint = %connected.endpoint, session = connected.session_id, "session with the collector");
                 backoff.reset();
                 logged.clear();
+                let users = session.users.clone();
                 *link.borrow_mut() = Ok(session);
                 check.pass();
                 let ended = tokio::select! {
                     closing = connected.closed() => Some(closing.reason),
                     reason = heartbeats(&gateway) => Some(reason),
+                    never = revocations(&gateway, &users) => match never {},
                     _ = &mut *stop => None,
                 };
                 *link.borrow_mut() = Err(LOST);
@@ -243,6 +250,37 @@ async fn heartbeats(gateway: &gateway_session::Client) -> String {
             Ok(Err(error)) => return format!("heartbeat: {error}"),
             Err(_) => return "a heartbeat was not answered".to_owned(),
         }
+    }
+}
+
+/// Forgets users when the collector says so. A collector that does not know
+/// the call leaves it to how long each exchange may be remembered.
+async fn revocations(gateway: &gateway_session::Client, users: &Users) -> Infallible {
+    let mut after = 0;
+    loop {
+        let begun = tokio::time::Instant::now();
+        let mut request = gateway.revocations_request();
+        request.get().set_after_generation(after);
+        request.get().set_wait_ms(REVOCATIONS_WAIT.as_millis() as u32);
+        let patience = REVOCATIONS_WAIT + HEARTBEAT_TIMEOUT;
+        let answered = tokio::time::timeout(patience, request.send().promise).await;
+        let generation = match answered {
+            Ok(Ok(response)) => response.get().map(|results| results.get_generation()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(capnp::Error::failed("no answer in time".to_owned())),
+        };
+        match generation {
+            Ok(generation) if generation != after => {
+                after = generation;
+                users.set_generation(generation);
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind == capnp::ErrorKind::Unimplemented => std::future::pending().await,
+            Err(error) => tracing::debug!(%error, "the collector tells no revocations"),
+        }
+        // A collector that answers at once must not spin us.
+        tokio::time::sleep_until(begun + REVOCATIONS_PAUSE).await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lm_schema::operator::SessionFacts;
 use lm_schema::query_capnp::{ResultType, failure};
-use support::{ALICE, LONG_CHUNK, ROOT, Said, World};
+use support::{ALICE, LONG_CHUNK, ROOT, Said, WRITER, World};
 use tokio::io::AsyncWriteExt as _;
 
 const QUICK: Duration = Duration::from_secs(10);
@@ -193,10 +193,90 @@ async fn users_are_asked_for_once() {
     world.script.say("gone", Said::Revoked);
     let (status, _, message) = world.get("/api/v1/query?query=gone").await.failed();
     assert_eq!((status, &message[..]), (401, "revoked: an operator took this back"));
+    assert_eq!(world.script.exchanges.load(Ordering::Relaxed), exchanges + 1, "tried once more");
     let before = world.script.exchanges.load(Ordering::Relaxed);
     assert_eq!(world.get("/api/v1/metadata").await.status, 200);
     assert_eq!(world.script.exchanges.load(Ordering::Relaxed), before + 1);
 }
+
+#[tokio::test]
+async fn a_token_that_may_not_read_is_forbidden_and_remembered() {
+    let world = World::new().await;
+    for path in READ_PATHS {
+        let (status, kind, message) = world.get_as(WRITER, path).await.failed();
+        assert_eq!((status, &kind[..]), (403, "forbidden"), "{path}");
+        assert!(message.contains("use the token of a viewer"), "{path}: {message}");
+    }
+    assert_eq!(world.script.exchanges.load(Ordering::Relaxed), 1);
+    assert!(world.script.asked.lock().unwrap().is_empty(), "nothing was asked with it");
+}
+
+#[tokio::test]
+async fn a_flood_of_different_wrong_tokens_is_not_passed_on() {
+    let world = World::new().await;
+    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    let begun = std::time::Instant::now();
+    let mut refused = 0;
+    for n in 0..2000 {
+        let (status, ..) = world.get_as(&format!("wrong-{n}"), "/api/v1/metadata").await.failed();
+        assert!(status == 401 || status == 503, "{status}");
+        refused += usize::from(status == 503);
+    }
+    // 256 in each second.
+    let most = 1 + 256 * (1 + begun.elapsed().as_millis() as usize / 1000);
+    let exchanges = world.script.exchanges.load(Ordering::Relaxed);
+    assert!(exchanges <= most, "{exchanges} exchanges in {:?}", begun.elapsed());
+    assert_eq!(refused, 2001 - exchanges);
+    assert_eq!(world.get("/api/v1/metadata").await.status, 200, "who is known is served");
+}
+
+#[tokio::test]
+async fn a_revocation_is_heard_at_once() {
+    let world = World::new().await;
+    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    let mut live = world.live("", "").await;
+    world.script.publish([(1, "first".to_owned())]);
+    while !live.event().await.unwrap().contains("first") {}
+
+    // Somebody else's: Alice is exchanged again, and her tail goes on.
+    world.script.generation.send_replace(1);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while world.script.exchanges.load(Ordering::Relaxed) < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "the running tail asks again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.script.publish([(2, "second".to_owned())]);
+    while !live.event().await.unwrap().contains("second") {}
+    world.script.is_alice_gone.store(true, Ordering::Relaxed);
+    assert_eq!(world.get("/api/v1/metadata").await.status, 200, "remembered");
+
+    world.script.generation.send_replace(2);
+    let error = loop {
+        let event = live.event().await.expect("the tail says why it ends");
+        if event.starts_with("event: error") {
+            break event;
+        }
+    };
+    assert!(error.contains("unauthorized"), "{error}");
+    assert_eq!(world.get("/api/v1/metadata").await.failed().0, 401);
+}
+
+/// Every route that reads.
+const READ_PATHS: [&str; 13] = [
+    "/api/v1/query?query=up",
+    "/api/v1/query_range?query=up&start=0&end=1&step=1",
+    "/api/v1/labels",
+    "/api/v1/label/job/values",
+    "/api/v1/series?match[]=up",
+    "/api/v1/query_exemplars",
+    "/api/v1/metadata",
+    "/api/v1/rules",
+    "/api/v1/alerts",
+    "/api/v1/status/buildinfo",
+    "/api/v1/logs",
+    "/api/v1/losses",
+    "/api/v1/live",
+];
 
 #[tokio::test]
 async fn a_capability_is_kept_no_longer_than_the_collector_says() {

@@ -43,6 +43,7 @@ fn statuses() {
         (FailureKind::Internal, 500),
         (FailureKind::Unavailable, 503),
         (FailureKind::Unauthorized, 401),
+        (FailureKind::Forbidden, 403),
         (FailureKind::TooMany, 429),
     ];
     for (kind, expected) in cases {

@@ -32,12 +32,20 @@ pub(super) async fn ask(
     token: &Token,
     question: Question,
 ) -> Result<(Answered, Option<More>), Failure> {
-    let user = session.users.find(token).await?;
-    let result = dispatch(session, &user, question).await;
-    if let Err(Failure { kind: FailureKind::Unauthorized, .. }) = &result {
-        session.users.forget(token);
+    let mut is_second = false;
+    loop {
+        let user = session.users.find(token).await?;
+        let result = dispatch(session, &user, question.clone()).await;
+        if let Err(Failure { kind: FailureKind::Unauthorized, .. }) = &result {
+            // The capability is void; the token may still be worth another.
+            session.users.forget(token);
+            if !is_second {
+                is_second = true;
+                continue;
+            }
+        }
+        return result;
     }
-    result
 }
 
 async fn dispatch(
@@ -45,7 +53,7 @@ async fn dispatch(
     user: &User,
     question: Question,
 ) -> Result<(Answered, Option<More>), Failure> {
-    let reader = &user.reader;
+    let reader = user.reader()?;
     let whole = |bytes: Vec<u8>| Ok((Answered { first: bytes.into(), rest: None }, None));
     match question {
         Question::WhoAmI => whole(Vec::new()),

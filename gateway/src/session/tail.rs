@@ -1,13 +1,17 @@
 //! Feeds one client's ring from the collector's live tail.
 
 use std::io::Write as _;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lm_schema::query_capnp::{event_id, tail, tail_event};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::ask::{read_labels, write_filter};
+use super::users::User;
 use super::{Session, call_failed, failed, timed_out};
 use crate::backend::{Failure, FailureKind, TailEnd, Token};
 use crate::json;
@@ -18,6 +22,8 @@ use crate::ring::{EventId, Ring};
 const WAIT_MS: u32 = 10_000;
 /// Events of one call.
 const EVENTS_MAX: usize = 128;
+/// A tail asks what its token is worth no more often than this.
+const CHECK_PERIOD_MIN: Duration = Duration::from_secs(1);
 
 /// Runs until the client, the session or the capability is gone. `None` when
 /// it never began, which `opened` has told.
@@ -31,10 +37,11 @@ pub(super) async fn run(
 ) -> Option<TailEnd> {
     let begin = async {
         let user = session.users.find(token).await?;
-        let tail = open(session, &user.reader, filter, after).await?;
+        let tail = open(session, user.reader()?, filter, after).await?;
         Ok::<_, Failure>((user, tail))
     };
-    let (user, mut tail) = match begin.await {
+    let mut generations = session.users.generations();
+    let (mut user, mut tail) = match begin.await {
         Ok(begun) => begun,
         Err(failure) => {
             if failure.kind == FailureKind::Unauthorized {
@@ -47,25 +54,41 @@ pub(super) async fn run(
     if opened.send(Ok(user.name.clone())).is_err() {
         return None;
     }
+    let mut check_at = next_check(&user);
     loop {
         let room = ring.room().await;
         if room == 0 {
             return Some(TailEnd::Closed);
         }
         let stepped = tokio::select! {
-            stepped = step(session, &tail, room.min(EVENTS_MAX), ring) => stepped,
+            stepped = step(session, &tail, room.min(EVENTS_MAX), ring) => Stepped::Told(stepped),
             () = ring.closed() => return Some(TailEnd::Closed),
+            // What we were granted may be void, or another by now.
+            _ = generations.changed() => Stepped::Void,
+            () = tokio::time::sleep_until(check_at) => Stepped::Void,
         };
         let reopened = match stepped {
-            Ok(true) => continue,
+            Stepped::Told(Ok(true)) => continue,
+            Stepped::Void => {
+                if ring.cursor().is_none() && !ring.push(gap(0, true), None) {
+                    return Some(TailEnd::Closed);
+                }
+                let renewed = renew(session, token, &mut user, filter, ring).await;
+                check_at = next_check(&user);
+                renewed
+            }
             // Not everything fitted: what did not is asked for again.
-            Ok(false) => {
+            Stepped::Told(Ok(false)) => {
                 if ring.room().await == 0 {
                     return Some(TailEnd::Closed);
                 }
-                open(session, &user.reader, filter, ring.cursor()).await
+                again(session, &user, filter, ring).await
             }
-            Err(failure) => Err(failure),
+            Stepped::Told(Err(failure)) if failure.kind == FailureKind::Unauthorized => {
+                session.users.forget(token);
+                renew(session, token, &mut user, filter, ring).await
+            }
+            Stepped::Told(Err(failure)) => Err(failure),
         };
         match reopened {
             Ok(again) => tail = again,
@@ -82,6 +105,39 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// How a call of a running tail ended.
+enum Stepped {
+    Told(Result<bool, Failure>),
+    /// It was given up: the user is to be exchanged again.
+    Void,
+}
+
+/// When a running tail asks what its token is worth now.
+fn next_check(user: &User) -> Instant {
+    Instant::from(user.until).max(Instant::now() + CHECK_PERIOD_MIN)
+}
+
+/// Goes on where the ring is, with the rights that the token has now.
+async fn renew(
+    session: &Session,
+    token: &Token,
+    user: &mut Rc<User>,
+    filter: &LogFilter,
+    ring: &Ring,
+) -> Result<tail::Client, Failure> {
+    *user = session.users.find(token).await?;
+    again(session, user, filter, ring).await
+}
+
+async fn again(
+    session: &Session,
+    user: &User,
+    filter: &LogFilter,
+    ring: &Ring,
+) -> Result<tail::Client, Failure> {
+    open(session, user.reader()?, filter, ring.cursor()).await
 }
 
 async fn open(
@@ -114,7 +170,7 @@ async fn step(
     let mut request = tail.next_request();
     request.get().set_wait_ms(WAIT_MS);
     request.get().set_events_max(events_max as u32);
-    let patience = session.patience + std::time::Duration::from_millis(WAIT_MS.into());
+    let patience = session.patience + Duration::from_millis(WAIT_MS.into());
     let response = tokio::time::timeout(patience, request.send().promise)
         .await
         .map_err(|_| timed_out())?

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,11 +26,13 @@ use lm_schema::operator_capnp::operator;
 use lm_schema::query_capnp::{ResultType, answer, cursor, failure, reader, tail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub const GATEWAY_TOKEN: &str = "gateway-token-gateway-token-gateway-token";
 /// An operator, who may read too.
 pub const ROOT: &str = "root-token-root-token-root-token-root-tok";
+/// Of a user who may write and not read.
+pub const WRITER: &str = "writer-token-writer-token-writer-token";
 pub const ALICE: &str = "alice-token-alice-token-alice-token-alice";
 
 /// What the fake collector does, and what it saw.
@@ -39,6 +41,9 @@ pub struct Script {
     /// By expression.
     pub answers: Mutex<HashMap<String, Said>>,
     pub exchanges: AtomicUsize,
+    /// Alice's token is not known any more.
+    pub is_alice_gone: AtomicBool,
+    pub generation: watch::Sender<u64>,
     pub cursors_alive: AtomicUsize,
     pub chunks: AtomicUsize,
     pub asked: Mutex<Vec<String>>,
@@ -103,6 +108,18 @@ impl gateway_session::Server for FakeSession {
         Ok(())
     }
 
+    async fn revocations(
+        self: Rc<Self>,
+        params: gateway_session::RevocationsParams,
+        mut results: gateway_session::RevocationsResults,
+    ) -> Result<(), capnp::Error> {
+        let after = params.get()?.get_after_generation();
+        let mut generations = self.script.generation.subscribe();
+        let generation = *generations.wait_for(|generation| *generation > after).await.unwrap();
+        results.get().set_generation(generation);
+        Ok(())
+    }
+
     async fn query_ticket(
         self: Rc<Self>,
         _: gateway_session::QueryTicketParams,
@@ -129,14 +146,18 @@ impl user_gate::Server for FakeGate {
             credential::None(()) => "",
         };
         let mut result = results.get().init_result();
-        if [ALICE, ROOT].contains(&token) {
+        let is_writer = token == WRITER;
+        let is_alice = token == ALICE && !self.0.is_alice_gone.load(Ordering::Relaxed);
+        if is_alice || is_writer || token == ROOT {
             let mut user = result.init_user();
-            user.set_name(if token == ALICE { "alice" } else { "root" });
+            user.set_name(if token == ROOT { "root" } else { "alice" });
             if token == ROOT {
                 user.set_operator(capnp_rpc::new_client(FakeOperator(self.0.clone())));
             }
             user.set_cache_ms(self.0.cache_ms.load(Ordering::Relaxed) as u32);
-            user.set_reader(capnp_rpc::new_client(FakeReader(self.0.clone())));
+            if !is_writer {
+                user.set_reader(capnp_rpc::new_client(FakeReader(self.0.clone())));
+            }
         } else {
             result.set_refused("denied: the token is not known");
         }
