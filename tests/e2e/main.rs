@@ -13,6 +13,7 @@ mod path;
 mod queue;
 mod refusals;
 mod restarts;
+mod rights;
 mod rotation;
 
 use std::fs::OpenOptions;

@@ -206,6 +206,18 @@ impl Service {
         Some(status)
     }
 
+    /// SIGHUP: what can be read again is.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn hang_up(&mut self) {
+        let child = self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let _ = kill_process(Pid::from_child(child), Signal::HUP);
+        self.note("SIGHUP");
+    }
+
     /// SIGTERM, and the exit status.
     ///
     /// # Panics
