@@ -12,7 +12,7 @@ mod reload;
 mod tests;
 mod users;
 
-pub use reload::Reload;
+pub use reload::{PartOutcome, Reload};
 
 use std::collections::HashMap;
 use std::path::Path;

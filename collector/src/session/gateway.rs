@@ -95,6 +95,16 @@ impl UserGateServer {
         Ok(self.grant.derive(terms, |grant| ReaderServer { context, scope, grant }))
     }
 
+    /// The user that a credential belongs to.
+    fn who(&self, credential: credential::Reader<'_>) -> Result<Option<Principal>, capnp::Error> {
+        let found = match credential.which()? {
+            credential::Bearer(token) => self.host.reload.credentials().verify(token?.to_str()?),
+            credential::None(()) => None,
+        };
+        let is_user = |held: &Principal| matches!(held.role, Role::Viewer | Role::Writer | Role::Operator);
+        Ok(found.filter(is_user))
+    }
+
     fn operator(&self, user: &Principal) -> operator::Client {
         let make = |grant| OperatorServer { host: self.host.clone(), grant };
         self.grant.derive(Self::terms(user, "the whole mesh"), make)
@@ -111,32 +121,38 @@ impl user_gate::Server for UserGateServer {
         params: user_gate::AuthenticateParams,
         mut results: user_gate::AuthenticateResults,
     ) -> Result<(), capnp::Error> {
-        let found = match params.get()?.get_credential()?.which()? {
-            credential::Bearer(token) => self.host.reload.credentials().verify(token?.to_str()?),
-            credential::None(()) => None,
-        };
-        let is_user = |held: &Principal| matches!(held.role, Role::Viewer | Role::Writer | Role::Operator);
+        let params = params.get()?;
         let mut result = results.get().init_result();
-        let Some(principal) = found.filter(is_user) else {
+        let Some(principal) = self.who(params.get_credential()?)? else {
             result.set_refused(UNKNOWN);
             return Ok(());
         };
+        // Write tokens cannot read, and read tokens cannot write.
+        let may_read = matches!(principal.role, Role::Viewer | Role::Operator);
+        let reader = may_read.then(|| self.reader(&principal)).transpose()?;
+        let operator = (principal.role == Role::Operator).then(|| self.operator(&principal));
+        let writer = (principal.role == Role::Writer).then(|| self.writer(&principal));
+        // Asked once they are in the ledger: what is denied or taken away from
+        // now on finds them there.
         if let Err(denied) = self.host.check_denied(&principal.name) {
             result.set_refused(&format!("{}: {}", denied.code, denied.message)[..]);
+            return Ok(());
+        }
+        if self.who(params.get_credential()?)?.as_ref() != Some(&principal) {
+            result.set_refused(UNKNOWN);
             return Ok(());
         }
         let mut user = result.init_user();
         user.set_name(&principal.name[..]);
         user.set_cache_ms(remaining(&principal).min(CACHE).as_millis() as u32);
-        // Write tokens cannot read, and read tokens cannot write.
-        match principal.role {
-            Role::Viewer => user.set_reader(self.reader(&principal)?),
-            Role::Operator => {
-                user.set_reader(self.reader(&principal)?);
-                user.set_operator(self.operator(&principal));
-            }
-            Role::Writer => user.set_writer(self.writer(&principal)),
-            Role::Agent | Role::Gateway => {}
+        if let Some(reader) = reader {
+            user.set_reader(reader);
+        }
+        if let Some(operator) = operator {
+            user.set_operator(operator);
+        }
+        if let Some(writer) = writer {
+            user.set_writer(writer);
         }
         Ok(())
     }

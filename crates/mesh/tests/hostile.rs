@@ -15,7 +15,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
     Admission, Attachment, Capability, Credentials, Dialer, DialerConfig, Granted, Host, MeshLimits, Peer,
-    PeerDescription, Refusal, Server, ServerConfig, Session,
+    PeerDescription, Principal, Refusal, Role, Server, ServerConfig, Session, TokenTable, token_digest,
 };
 use lm_schema::mesh_capnp::{agent_session, attach, batch_sink, gate};
 
@@ -125,11 +125,11 @@ impl Bench {
         let path = |name: &str| dir.path().join(name);
         certificates(dir.path());
         secret(&path("token-2"), OTHER_TOKEN);
-        let entry =
-            |agent: &str, token: &str| format!("[[tokens]]\nagent_id = \"{agent}\"\ntoken = \"{token}\"\n");
-        secret(&path("tokens.toml"), &(entry("a1", TOKEN) + &entry("a2", OTHER_TOKEN)));
-        let mut credentials = Credentials::default();
-        credentials.add_agents(&path("tokens.toml")).unwrap();
+        let mut table = TokenTable::default();
+        for (name, token) in [("a1", TOKEN), ("a2", OTHER_TOKEN)] {
+            table.add(token_digest(token).unwrap(), Principal::new(name, Role::Agent)).unwrap();
+        }
+        let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             certificate: path("chain.pem"),

@@ -13,6 +13,7 @@ use lm_schema::operator as wire;
 use lm_schema::operator_capnp::operator;
 
 use super::CollectorHost;
+use crate::access::PartOutcome;
 use crate::state::Denial;
 use crate::unix_now;
 
@@ -236,6 +237,29 @@ impl operator::Server for OperatorServer {
         };
         let list = results.get().init_interfaces(found.len() as u32);
         wire::write_list(&found, list, |interface, to| interface.write(to));
+        Ok(())
+    }
+
+    async fn reload(
+        self: Rc<Self>,
+        _: operator::ReloadParams,
+        mut results: operator::ReloadResults,
+    ) -> Result<(), capnp::Error> {
+        let reload = self.host.reload.clone();
+        tracing::info!(by = self.by(), "reload");
+        // It reads files: off the worker's thread.
+        let reloaded = tokio::task::spawn_blocking(move || reload.reload())
+            .await
+            .map_err(|_| capnp::Error::failed("internal: the reload failed; see the log".to_owned()))?;
+        let part = |part: PartOutcome| {
+            let (changes, error) = match part.result {
+                Ok(changes) => (changes, String::new()),
+                Err(errors) => (String::new(), errors.join("\n")),
+            };
+            wire::ReloadedPart { name: part.name.to_owned(), error, changes }
+        };
+        let parts: Vec<_> = reloaded.parts.into_iter().map(part).collect();
+        wire::write_list(&parts, results.get().init_parts(parts.len() as u32), |part, to| part.write(to));
         Ok(())
     }
 

@@ -64,6 +64,12 @@ impl gate::Server for GateServer {
         let principal = verify(&self.shared.credentials, params.get_credential()?)
             .inspect_err(|_| self.shared.registry.login_refused())?;
         let (peer, root) = self.describe(params.get_peer()?, principal)?;
+        // Once more, now that the ledger knows it: a token that was taken away
+        // in between was revoked without this session.
+        let still = verify(&self.shared.credentials, params.get_credential()?)?;
+        if still != peer.session.principal {
+            return Err(capnp::Error::failed(DENIED.to_owned()));
+        }
         let peer = Rc::new(peer);
         let admission = self.shared.host.clone().admit(peer.clone()).await.map_err(|refusal| {
             self.shared.registry.login_refused();
