@@ -116,7 +116,7 @@ struct CapabilityFacts {
   expiresUnixMs @7 :Int64;         # 0: with its session
   calls @8 :UInt64;
   errors @9 :UInt64;
-  bytesReceived @10 :UInt64;       # of parameters
+  bytesReceived @10 :UInt64;       # of the messages that its calls came in
   bytesSent @11 :UInt64;           # of results
   inFlight @12 :UInt32;
   lastMethod @13 :Text;

@@ -16,6 +16,7 @@ mod client;
 mod close;
 mod credentials;
 mod ledger;
+mod message_bytes;
 mod network;
 mod rpc;
 mod secret;

@@ -42,6 +42,12 @@ impl Tickets {
         Ok(ticket)
     }
 
+    /// Voids them all. What they are for knows its peer, and the peer its
+    /// tickets: a session that ends must not leave that circle behind.
+    pub(crate) fn clear(&self) {
+        self.outstanding.take();
+    }
+
     /// Takes what the ticket is for; a second try finds nothing.
     pub fn redeem(&self, ticket: &[u8]) -> Option<Attachment> {
         use subtle::ConstantTimeEq;

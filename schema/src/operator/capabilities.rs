@@ -38,7 +38,7 @@ pub struct CapabilityFacts {
     pub expires_unix_ms: i64,
     pub calls: u64,
     pub errors: u64,
-    /// Of parameters.
+    /// Of the messages that its calls came in.
     pub bytes_received: u64,
     /// Of results.
     pub bytes_sent: u64,

@@ -48,6 +48,7 @@ pub struct CallRecord {
     pub duration: Duration,
     /// A long poll.
     pub is_waiting: bool,
+    /// Of the message that it came in.
     pub parameter_bytes: u64,
     pub state: CallState,
 }

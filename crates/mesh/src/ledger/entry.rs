@@ -39,7 +39,8 @@ pub struct Terms {
     pub holder: Option<Arc<str>>,
     /// What it is limited to, for people: `agent=web-1`.
     pub scope: String,
-    /// How long it may be called. With its session when absent.
+    /// How long it may be called; no longer than its grantor in any case, and
+    /// as long as that when absent.
     pub lifetime: Option<Duration>,
     /// Whether a call that is under way when the capability is revoked runs to
     /// its end. For calls that check [`Grant::check`] themselves before they
@@ -123,6 +124,10 @@ impl Entry {
             (None, Some(parent)) => parent.holder.clone(),
             (None, None) => Arc::from(""),
         };
+        // Nothing that was derived outlives what it was derived from.
+        let own = terms.lifetime.map(|lifetime| granted + lifetime);
+        let inherited = parent.as_ref().and_then(|parent| parent.expires);
+        let expires = [own, inherited].into_iter().flatten().min();
         Entry {
             id,
             parent,
@@ -131,7 +136,7 @@ impl Entry {
             interface,
             scope: terms.scope,
             granted,
-            expires: terms.lifetime.map(|lifetime| granted + lifetime),
+            expires,
             finishes_calls: terms.finishes_calls,
             cut,
             verdict: OnceLock::new(),

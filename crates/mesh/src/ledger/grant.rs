@@ -89,7 +89,6 @@ pub(crate) struct Root(pub Grant);
 
 impl Drop for Root {
     fn drop(&mut self) {
-        self.0.entry.cut.cancel();
-        self.0.ledger.release(&self.0.entry);
+        self.0.ledger.end_session(&self.0.entry);
     }
 }

@@ -10,6 +10,7 @@ use capnp::private::capability::{ClientHook, PipelineHook, RequestHook, ResultsH
 use capnp::traits::HasTypeId;
 
 use super::{Call, Grant, Terms};
+use crate::message_bytes;
 
 impl Grant {
     /// A capability derived from this one: `make` gets the new grant, and the
@@ -70,7 +71,7 @@ impl<D: Server + Clone + 'static> Server for Dispatch<D> {
         results: Results<any_pointer::Owned>,
     ) -> DispatchCallResult {
         let grant = &self.0.grant;
-        let call = match grant.begin(interface_id, method_id, size_bytes(params.hook.get())) {
+        let call = match grant.begin(interface_id, method_id, message_bytes::of(&*params.hook)) {
             Ok(call) => Rc::new(call),
             Err(error) => return DispatchCallResult::new(Promise::err(error), false),
         };
@@ -89,6 +90,7 @@ impl<D: Server + Clone + 'static> Server for Dispatch<D> {
                     () = grant.revoked() => Err(grant.ended()),
                 }
             };
+            let result = result.map_err(told);
             call.finished(result.as_ref().err());
             result
         };
@@ -100,10 +102,14 @@ impl<D: Server + Clone + 'static> Server for Dispatch<D> {
     }
 }
 
-/// Bytes below a pointer; 0 when a peer sent what cannot be measured, which
-/// the method itself will refuse.
-fn size_bytes(of: capnp::Result<any_pointer::Reader<'_>>) -> u64 {
-    of.and_then(|pointer| pointer.target_size()).map_or(0, |size| size.word_count * 8)
+/// What a peer is told. A message that cannot be read is the peer's own
+/// fault, and capnp's words for it carry no stable code.
+fn told(error: capnp::Error) -> capnp::Error {
+    use capnp::ErrorKind::{Disconnected, Failed, Overloaded, Unimplemented};
+    match error.kind {
+        Failed | Overloaded | Disconnected | Unimplemented => error,
+        _ => capnp::Error::failed(format!("invalid: the message cannot be read: {error}")),
+    }
 }
 
 /// Results that are measured when the method is through with them.

@@ -14,7 +14,8 @@ mod guard;
 mod tap;
 mod totals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ use entry::{Entry, LedgerClock};
 use tap::Taps;
 use totals::Totals;
 
+/// Entries that a listing copies at a time.
+const LISTED_AT_ONCE: usize = 1024;
+
 /// All capabilities of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
@@ -46,11 +50,55 @@ pub struct Ledger {
 struct Shared {
     next_id: AtomicU64,
     next_call: AtomicU64,
-    entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    entries: Mutex<Entries>,
     totals: Totals,
     slow: SlowCalls,
     taps: Taps,
     clock: LedgerClock,
+}
+
+/// What stands: an entry is taken out when its peer has released it, when it
+/// is revoked, and when its session ends, whichever is first.
+#[derive(Default)]
+struct Entries {
+    by_id: BTreeMap<u64, Arc<Entry>>,
+    /// Session and id: a subtree never leaves its session, so that ending one
+    /// does not look at all the others.
+    by_session: BTreeSet<(u64, u64)>,
+}
+
+impl Entries {
+    fn insert(&mut self, entry: Arc<Entry>) {
+        entry.activity.granted();
+        self.by_session.insert((entry.session, entry.id));
+        self.by_id.insert(entry.id, entry);
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        if self.by_id.remove(&entry.id).is_some() {
+            self.by_session.remove(&(entry.session, entry.id));
+            entry.activity.released();
+        }
+    }
+
+    /// Takes out whatever of a session is cut.
+    fn remove_cut(&mut self, session: u64) -> Ended {
+        let of_session = self.by_session.range((session, 0)..=(session, u64::MAX));
+        let cut: Vec<_> = of_session
+            .filter_map(|(_, id)| self.by_id.get(id))
+            .filter(|entry| entry.cut.is_cancelled())
+            .cloned()
+            .collect();
+        let mut ended = Ended::default();
+        for entry in cut {
+            match entry.interface {
+                Some(_) => ended.capabilities += 1,
+                None => ended.sessions += 1,
+            }
+            self.remove(&entry);
+        }
+        ended
+    }
 }
 
 /// What a revocation ended.
@@ -110,58 +158,61 @@ impl Ledger {
     ) -> Arc<Entry> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry::new(id, parent, session, interface, terms, cut, activity));
-        entry.activity.granted();
-        self.entries().insert(entry.id, entry.clone());
+        let mut entries = self.entries();
+        // What is derived from a capability while that is being revoked is
+        // refused like it, and must not stay in the list. Both sides look
+        // while they hold the lock, after the cut.
+        if !entry.cut.is_cancelled() {
+            entries.insert(entry.clone());
+        }
+        drop(entries);
         entry
     }
 
-    /// Takes an entry out: the peer has released the capability.
+    /// The peer has released the capability.
     fn release(&self, entry: &Entry) {
-        if self.entries().remove(&entry.id).is_some() {
-            entry.activity.released();
-        }
+        self.entries().remove(entry);
     }
 
     /// Ends a capability and all that was derived from it. `None` when there
     /// is no such capability. A session's root takes its session along.
     pub fn revoke(&self, id: u64, verdict: &Verdict) -> Option<Ended> {
-        let entry = self.entries().get(&id).cloned()?;
+        let entry = self.entries().by_id.get(&id).cloned()?;
         Some(self.end(&[entry], verdict))
     }
 
     /// Ends every capability and session of a holder.
     pub fn revoke_holder(&self, holder: &str, verdict: &Verdict) -> Ended {
-        let of: Vec<_> = self.entries().values().filter(|entry| *entry.holder == *holder).cloned().collect();
+        let is_of = |entry: &&Arc<Entry>| *entry.holder == *holder;
+        let of: Vec<_> = self.entries().by_id.values().filter(is_of).cloned().collect();
         self.end(&of, verdict)
     }
 
     fn end(&self, entries: &[Arc<Entry>], verdict: &Verdict) -> Ended {
-        let before = self.standing();
+        let mut sessions = BTreeSet::new();
         for entry in entries {
             let _ = entry.verdict.set(verdict.clone());
             entry.cut.cancel();
+            sessions.insert(entry.session);
         }
-        let after = self.standing();
-        Ended {
-            capabilities: before.capabilities.saturating_sub(after.capabilities),
-            sessions: before.sessions.saturating_sub(after.sessions),
+        let mut ended = Ended::default();
+        for session in sessions {
+            let of_session = self.entries().remove_cut(session);
+            ended.capabilities += of_session.capabilities;
+            ended.sessions += of_session.sessions;
         }
+        ended
     }
 
-    fn standing(&self) -> Ended {
-        let mut standing = Ended::default();
-        for entry in self.entries().values().filter(|entry| !entry.cut.is_cancelled()) {
-            match entry.interface {
-                Some(_) => standing.capabilities += 1,
-                None => standing.sessions += 1,
-            }
-        }
-        standing
+    /// Cuts what is left of a session that has ended.
+    fn end_session(&self, root: &Entry) {
+        root.cut.cancel();
+        self.entries().remove_cut(root.session);
     }
 
     /// How many capabilities there are, sessions' roots not counted.
     pub fn len(&self) -> usize {
-        self.entries().values().filter(|entry| entry.interface.is_some()).count()
+        self.entries().by_id.values().filter(|entry| entry.interface.is_some()).count()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -171,7 +222,7 @@ impl Ledger {
     /// How many capabilities there are of each interface.
     pub fn count_by_interface(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
-        for interface in self.entries().values().filter_map(|entry| entry.interface) {
+        for interface in self.entries().by_id.values().filter_map(|entry| entry.interface) {
             *counts.entry(interface.name).or_default() += 1;
         }
         counts
@@ -185,29 +236,31 @@ impl Ledger {
         limit: usize,
         is_wanted: impl Fn(&CapabilityFacts) -> bool,
     ) -> (Vec<CapabilityFacts>, bool) {
-        let entries: Vec<_> = {
-            let entries = self.entries();
-            entries.range(after.saturating_add(1)..).map(|(_, entry)| entry.clone()).collect()
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let facts = entry.facts(&self.shared.clock);
-            if !is_wanted(&facts) {
-                continue;
+        let mut after = after;
+        loop {
+            // A part at a time: while the lock is held, nobody is granted anything.
+            let part: Vec<_> = {
+                let entries = self.entries();
+                let rest = entries.by_id.range((Bound::Excluded(after), Bound::Unbounded));
+                rest.take(LISTED_AT_ONCE).map(|(_, entry)| entry.clone()).collect()
+            };
+            let Some(last) = part.last() else { return (found, false) };
+            after = last.id;
+            for facts in part.iter().map(|entry| entry.facts(&self.shared.clock)).filter(&is_wanted) {
+                if found.len() == limit {
+                    return (found, true);
+                }
+                found.push(facts);
             }
-            if found.len() == limit {
-                return (found, true);
-            }
-            found.push(facts);
         }
-        (found, false)
     }
 
     /// Calls under way that have lasted at least `over`, longest first, then
     /// the latest finished ones that were slow; at most `limit`.
     pub fn calls(&self, over: Duration, limit: usize) -> Vec<CallRecord> {
         let now = Instant::now();
-        let entries: Vec<_> = self.entries().values().cloned().collect();
+        let entries: Vec<_> = self.entries().by_id.values().cloned().collect();
         let mut found: Vec<CallRecord> =
             entries.iter().flat_map(|entry| entry.calls_in_flight(&self.shared.clock, now)).collect();
         found.retain(|call| call.duration >= over);
@@ -236,8 +289,11 @@ impl Ledger {
         calls::SLOW_AFTER
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         // Plain data: a panic elsewhere cannot leave it half changed.
         self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

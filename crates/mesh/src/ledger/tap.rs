@@ -2,13 +2,14 @@
 //! own cost counted.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::{CallRecord, CallState};
+use super::{CallRecord, CallState, Grant};
 
 /// Taps at a time: each costs every call a look.
 const TAPS_MAX: usize = 8;
@@ -69,7 +70,9 @@ struct Tap {
     nanos: AtomicU64,
     waiting: Mutex<Waiting>,
     arrived: Notify,
-    is_closed: std::sync::atomic::AtomicBool,
+    is_closed: AtomicBool,
+    /// Of the capability that it is read through.
+    cut: OnceLock<CancellationToken>,
 }
 
 #[derive(Default)]
@@ -85,7 +88,7 @@ impl Taps {
 
     pub fn open(&self, filter: TapFilter) -> Result<TapReader, TooManyTaps> {
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|tap| !tap.is_closed.load(Ordering::Relaxed));
+        list.retain(|tap| tap.is_open());
         if list.len() >= TAPS_MAX {
             return Err(TooManyTaps);
         }
@@ -97,6 +100,7 @@ impl Taps {
             waiting: Mutex::default(),
             arrived: Notify::new(),
             is_closed: false.into(),
+            cut: OnceLock::new(),
         });
         list.push(tap.clone());
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -108,13 +112,18 @@ impl Taps {
             return;
         }
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        for tap in list.iter().filter(|tap| !tap.is_closed.load(Ordering::Relaxed)) {
+        for tap in list.iter().filter(|tap| tap.is_open()) {
             tap.offer(call);
         }
     }
 }
 
 impl Tap {
+    fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
+            && !self.cut.get().is_some_and(CancellationToken::is_cancelled)
+    }
+
     fn offer(&self, call: &CallRecord) {
         let began = Instant::now();
         self.seen.fetch_add(1, Ordering::Relaxed);
@@ -151,6 +160,13 @@ pub struct TapBatch {
 }
 
 impl TapReader {
+    /// Ends with `grant` too: a peer may keep a revoked tap for as long as it
+    /// likes, and it must cost nothing.
+    pub fn until_revoked(self, grant: &Grant) -> TapReader {
+        let _ = self.tap.cut.set(grant.entry.cut.clone());
+        self
+    }
+
     /// Calls that have finished, at most `limit`; waits up to `wait` for one.
     ///
     /// # Cancel safety

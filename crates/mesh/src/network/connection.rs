@@ -17,6 +17,7 @@ use super::refusal::{Refused, invalid, limit};
 use super::tables::{Incoming, Tables};
 use super::writer::{Outbound, Unsent, Watched};
 use super::{Lease, StreamKind, Terms, Trust};
+use crate::message_bytes;
 
 /// What every message of one stream passes, in both directions.
 pub(crate) struct Gate {
@@ -117,7 +118,7 @@ impl Gate {
         self.terms.meter.messages_in.add(1);
         self.terms.meter.message_bytes_in.add(bytes as u64);
 
-        let received = Received { message, _held: self.hold(bytes, lease) };
+        let received = Received { message, held: self.hold(bytes, lease) };
         let held = self.held_bytes.get();
         if kind == Incoming::Call && limits.kind != StreamKind::Bulk && held > limits.held_bytes_max {
             return Err(limit(held, "bytes in unanswered calls", limits.held_bytes_max));
@@ -159,7 +160,7 @@ impl Gate {
 /// the method has dropped its parameters or finished.
 struct Received {
     message: Reader<Segments>,
-    _held: Held,
+    held: Held,
 }
 
 struct Held {
@@ -178,6 +179,7 @@ impl Drop for Held {
 
 impl IncomingMessage for Received {
     fn get_body(&self) -> capnp::Result<capnp::any_pointer::Reader<'_>> {
+        message_bytes::note(self.held.bytes as u64);
         self.message.get_root()
     }
 }

@@ -68,6 +68,7 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
 
     let reason = attend(&connection, &peer, control, &shared, meter).await;
     drop(root);
+    peer.tickets.clear();
     shared.registry.remove(session.id);
     tracing::info!(session = session.id, peer = %session.principal.name, %reason, "session closed");
 }
