@@ -14,7 +14,7 @@ use lm_schema::operator_capnp::operator;
 
 use super::CollectorHost;
 use crate::access::PartOutcome;
-use crate::state::Denial;
+use crate::state::{Denial, StateError};
 use crate::unix_now;
 
 /// Entries of one answer: a page stays well below a message's limit.
@@ -130,7 +130,8 @@ impl operator::Server for OperatorServer {
             .tap(facts::tap_filter(filter, self.grant.session()))
             .map_err(|error| capnp::Error::overloaded(error.to_string()))?;
         tracing::info!(by = self.by(), scope, "tap opened");
-        results.get().set_tap(self.grant.derive(Terms::scope(scope), |_| tap::TapServer(reader)));
+        let make = |grant| tap::TapServer(reader.until_revoked(&grant));
+        results.get().set_tap(self.grant.derive(Terms::scope(scope), make));
         Ok(())
     }
 
@@ -177,15 +178,18 @@ impl operator::Server for OperatorServer {
         }
         let denial =
             Denial { reason: reason.clone(), by: self.by().to_owned(), unix_ms: unix_now().as_millis() };
-        self.host.denials.deny(identity.clone(), denial).await.map_err(|error| {
+        // In a task of its own: a caller that goes away must not leave the
+        // denial in force for logins and the sessions running.
+        let (host, of) = (self.host.clone(), identity.clone());
+        let denied = tokio::task::spawn_local(async move {
+            host.denials.deny(of.clone(), denial.clone()).await?;
+            let verdict = Verdict { code: "denied", reason: denial.reason };
+            Ok::<_, StateError>(host.registry.ledger().revoke_holder(&of, &verdict))
+        });
+        let ended = denied.await.unwrap_or(Err(StateError::Gone)).map_err(|error| {
             tracing::error!(%error, "cannot store a denial");
             capnp::Error::failed(format!("internal: the denial is not stored and not in force: {error}"))
         })?;
-        let ended = self
-            .host
-            .registry
-            .ledger()
-            .revoke_holder(&identity, &Verdict { code: "denied", reason: reason.clone() });
         // What gateways remember of users is void too.
         self.host.reload.bump_generation();
         tracing::warn!(by = self.by(), identity, ?ended, reason, "denied");
