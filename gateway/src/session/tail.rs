@@ -97,6 +97,9 @@ pub(super) async fn run(
                     session.users.forget(token);
                 }
                 return Some(match failure.kind {
+                    // What the exchange granted lasts for a while only: the
+                    // next one says whether the token is still worth it.
+                    FailureKind::Unauthorized if failure.message.starts_with("expired:") => TailEnd::Lost,
                     FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded => {
                         TailEnd::Lost
                     }
