@@ -342,6 +342,9 @@ impl<F: Fs> Core<F> {
     }
 
     fn define(&mut self, define: &Define) -> Result<(), DefineOutcome> {
+        if define.grant.as_ref().is_some_and(|grant| grant.check().is_err()) {
+            return Err(DefineOutcome::Revoked);
+        }
         let now = (self.options.wall_clock)();
         let key = DictionaryKey {
             agent: define.agent.clone(),

@@ -56,6 +56,8 @@ pub enum Unreadable {
 
 /// A dictionary snapshot as it arrived.
 pub struct Define {
+    /// Must stand when the dictionary is appended. `None` in unit tests.
+    pub grant: Option<Grant>,
     pub agent: Arc<str>,
     pub stamp: Labels,
     pub incarnation: Incarnation,
@@ -109,6 +111,8 @@ pub enum DefineOutcome {
     Durable,
     Rejected(String),
     RetryAfter(Duration),
+    /// The sender's grant ended before the append: nothing was stored.
+    Revoked,
 }
 
 /// One stream of one agent, for reports.

@@ -164,6 +164,7 @@ fn an_unknown_dictionary_is_asked_for_and_survives() {
     assert_eq!(commit(&mut core, vec![again()])[0].outcome, ReceiptOutcome::NeedDictionary(0));
     let (tx, mut rx) = oneshot::channel();
     let define = Define {
+        grant: None,
         agent: Arc::from("a"),
         stamp: stamp("host", &Labels::empty()),
         incarnation: incarnation(1),

@@ -212,10 +212,14 @@ impl batch_sink::Server for SinkServer {
         let outcome = match dictionary {
             Ok((epoch, entries)) => {
                 let (agent, stamp) = (self.scope.agent.clone(), self.scope.stamp.clone());
-                self.host.ingest.define(Define { agent, stamp, incarnation, epoch, entries }).await
+                let grant = Some(self.grant.clone());
+                self.host.ingest.define(Define { grant, agent, stamp, incarnation, epoch, entries }).await
             }
             Err(error) => DefineOutcome::Rejected(error.to_string()),
         };
+        if outcome == DefineOutcome::Revoked {
+            return self.grant.check();
+        }
         write_define_outcome(&outcome, results.get().init_outcome());
         Ok(())
     }
@@ -256,5 +260,6 @@ fn write_define_outcome(from: &DefineOutcome, mut to: define_outcome::Builder<'_
         DefineOutcome::Durable => to.set_durable(()),
         DefineOutcome::Rejected(why) => to.set_rejected(&why[..]),
         DefineOutcome::RetryAfter(wait) => to.set_retry_after_ms(wait.as_millis() as u32),
+        DefineOutcome::Revoked => unreachable!("define() answers with the grant's own error"),
     }
 }

@@ -184,14 +184,15 @@ impl operator::Server for OperatorServer {
         let denied = tokio::task::spawn_local(async move {
             host.denials.deny(of.clone(), denial.clone()).await?;
             let verdict = Verdict { code: "denied", reason: denial.reason };
-            Ok::<_, StateError>(host.registry.ledger().revoke_holder(&of, &verdict))
+            let ended = host.registry.ledger().revoke_holder(&of, &verdict);
+            // What gateways remember of users is void too.
+            host.reload.bump_generation();
+            Ok::<_, StateError>(ended)
         });
         let ended = denied.await.unwrap_or(Err(StateError::Gone)).map_err(|error| {
             tracing::error!(%error, "cannot store a denial");
             capnp::Error::failed(format!("internal: the denial is not stored and not in force: {error}"))
         })?;
-        // What gateways remember of users is void too.
-        self.host.reload.bump_generation();
         tracing::warn!(by = self.by(), identity, ?ended, reason, "denied");
         outcome(Some(ended)).write(results.get().init_outcome());
         Ok(())
