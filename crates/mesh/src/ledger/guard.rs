@@ -104,7 +104,7 @@ impl<D: Server + Clone + 'static> Server for Dispatch<D> {
 
 /// What a peer is told. A message that cannot be read is the peer's own
 /// fault, and capnp's words for it carry no stable code.
-fn told(error: capnp::Error) -> capnp::Error {
+pub(crate) fn told(error: capnp::Error) -> capnp::Error {
     use capnp::ErrorKind::{Disconnected, Failed, Overloaded, Unimplemented};
     match error.kind {
         Failed | Overloaded | Disconnected | Unimplemented => error,

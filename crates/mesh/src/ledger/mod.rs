@@ -30,6 +30,7 @@ pub use calls::{CallRecord, CallState};
 pub use entry::{CapabilityFacts, Terms, Verdict};
 pub use grant::Grant;
 pub(crate) use grant::Root;
+pub(crate) use guard::told;
 pub use tap::{TapBatch, TapCost, TapFilter, TapReader, TooManyTaps};
 pub use totals::MethodTotals;
 

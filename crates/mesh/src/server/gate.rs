@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Admission, Capability, Peer, Shared};
 use crate::activity::Activity;
-use crate::ledger::Root;
+use crate::ledger::{Root, told};
 use crate::network::Terms;
 use crate::session::Holdings;
 use crate::tickets::{Attachment, Tickets};
@@ -53,6 +53,16 @@ impl gate::Server for GateServer {
     async fn login(
         self: Rc<Self>,
         params: gate::LoginParams,
+        results: gate::LoginResults,
+    ) -> Result<(), capnp::Error> {
+        self.log_in(params, results).await.map_err(told)
+    }
+}
+
+impl GateServer {
+    async fn log_in(
+        &self,
+        params: gate::LoginParams,
         mut results: gate::LoginResults,
     ) -> Result<(), capnp::Error> {
         let admitted = self
@@ -84,9 +94,7 @@ impl gate::Server for GateServer {
         let _ = admitted.send(LoggedIn { peer, root });
         Ok(())
     }
-}
 
-impl GateServer {
     fn describe(
         &self,
         from: peer_facts::Reader<'_>,
@@ -207,7 +215,8 @@ impl attach::Server for AttachServer {
         params: attach::AttachParams,
         mut results: attach::AttachResults,
     ) -> Result<(), capnp::Error> {
-        let found = self.peer.tickets.redeem(params.get()?.get_ticket()?).ok_or_else(|| {
+        let ticket = params.get().and_then(|params| params.get_ticket()).map_err(told)?;
+        let found = self.peer.tickets.redeem(ticket).ok_or_else(|| {
             capnp::Error::failed("expired: the ticket is unknown, used or over ten seconds old".to_owned())
         })?;
         let mut to: attached::Builder<'_> = results.get().init_attached();

@@ -2,6 +2,9 @@
 //! the exchange of credentials below it, readers below that, and cursors and
 //! tails below those. What a reader's methods do is chosen for the tests.
 
+// Each test takes what it needs.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -283,13 +286,21 @@ impl Bench {
     /// A session as the holder of the `index`th token.
     pub async fn connect(&self, index: usize) -> Connected {
         let config = DialerConfig {
-            endpoints: vec![self.server.local_addr().to_string()],
+            endpoints: vec![self.addr().to_string()],
             server_name: Some("localhost".to_owned()),
-            ca: self.dir.path().join("ca.pem"),
+            ca: self.ca(),
             token: self.dir.path().join(format!("token-{index}")),
         };
         let peer = PeerDescription { product: "test".to_owned(), ..PeerDescription::default() };
         Dialer::new(config).dial(&peer, b"", &[]).await.unwrap()
+    }
+
+    pub fn addr(&self) -> std::net::SocketAddr {
+        self.server.local_addr()
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
     }
 
     /// All that is listed.
