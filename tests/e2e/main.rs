@@ -9,6 +9,8 @@ mod disks;
 mod emptied;
 mod live;
 mod messages;
+mod operator;
+mod parameters;
 mod path;
 mod queue;
 mod refusals;

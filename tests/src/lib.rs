@@ -13,6 +13,7 @@ pub mod api;
 pub mod config;
 pub mod http;
 pub mod mesh;
+pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod random;

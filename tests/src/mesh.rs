@@ -83,6 +83,7 @@ impl MeshConfig {
 /// A session of an agent with its bulk stream.
 pub struct MeshSession {
     pub connected: Connected,
+    pub agent: agent_session::Client,
     pub sink: batch_sink::Client,
     /// How long to wait for an answer.
     pub patience: Duration,
@@ -100,7 +101,7 @@ impl MeshSession {
             return Err("the token is not an agent's".to_owned());
         };
         let sink = in_time(PATIENCE, attach(&connected, &agent)).await.map_err(|error| error.to_string())?;
-        Ok(MeshSession { connected, sink, patience: PATIENCE })
+        Ok(MeshSession { connected, agent, sink, patience: PATIENCE })
     }
 
     /// Sends one batch and waits for the answer.
@@ -113,6 +114,16 @@ impl MeshSession {
         batch.header.write(&batch.body, request.get().init_batch());
         in_time(self.patience, async { read_receipt(request.send().promise.await?.get()?.get_receipt()?) })
             .await
+    }
+
+    /// Reports a queue of which nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer or it is an error.
+    pub async fn heartbeat(&self) -> Result<(), capnp::Error> {
+        let request = self.agent.heartbeat_request();
+        in_time(self.patience, async { request.send().promise.await.map(drop) }).await
     }
 
     /// Sends a dictionary. The inner error is the collector's word.
@@ -141,7 +152,12 @@ impl MeshSession {
     }
 }
 
-async fn attach(
+/// The bulk stream of an agent's session.
+///
+/// # Errors
+///
+/// When there is no answer or it is an error.
+pub async fn attach(
     connected: &Connected,
     agent: &agent_session::Client,
 ) -> Result<batch_sink::Client, capnp::Error> {
@@ -153,13 +169,19 @@ async fn attach(
     }
 }
 
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     patience: Duration,
     call: impl Future<Output = Result<T, capnp::Error>>,
 ) -> Result<T, capnp::Error> {
     tokio::time::timeout(patience, call)
         .await
         .unwrap_or_else(|_| Err(capnp::Error::overloaded(format!("no answer within {patience:?}"))))
+}
+
+/// The collector's own words, its stable code first.
+pub fn code_of(error: &capnp::Error) -> String {
+    let text = error.to_string();
+    text.split_once("remote exception: ").map_or(&text[..], |(_, words)| words).to_owned()
 }
 
 fn read_receipt(from: receipt::Reader<'_>) -> Result<Receipt, capnp::Error> {

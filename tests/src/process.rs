@@ -194,6 +194,11 @@ impl Service {
         self.child = Some(child);
     }
 
+    /// Its process id while it was started and not yet ended by us.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
