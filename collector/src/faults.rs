@@ -1,5 +1,5 @@
 //! Deliberate mistakes and crashes, for proving that the accounting checker
-//! finds them. Only a build with the feature `mutants` can choose any.
+//! finds them and that a panic costs one session. Only a build with the feature `mutants` can choose any.
 
 /// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub enum Mutant {
     AckBeforeSync,
     /// Store what was stored already.
     NoDedupe,
+    /// Panic in a method of a session.
+    PanicInHeartbeat,
 }
 
 impl Mutant {
@@ -17,6 +19,7 @@ impl Mutant {
         match std::env::var("LM_MUTANT").as_deref() {
             Ok("ack_before_sync") => Some(Mutant::AckBeforeSync),
             Ok("no_dedupe") => Some(Mutant::NoDedupe),
+            Ok("panic_in_heartbeat") => Some(Mutant::PanicInHeartbeat),
             _ => None,
         }
     }

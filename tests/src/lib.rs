@@ -3,14 +3,15 @@
 //!
 //! Read [`System`] first: it lays out a collector, a gateway and agents, and
 //! starts, stops and kills each of them. [`api`] asks the gateway, [`mesh`]
-//! speaks to the collector as an agent of our own making, and [`accounting`]
-//! proves that nothing is lost or doubled.
+//! speaks to the collector as an agent of our own making, [`accounting`]
+//! proves that nothing is lost or doubled, and [`hostile`] attacks.
 //!
 //! Nothing here sleeps for luck: [`eventually`] looks until a deadline.
 
 pub mod accounting;
 pub mod api;
 pub mod config;
+pub mod hostile;
 pub mod http;
 pub mod mesh;
 pub mod operator;

@@ -223,6 +223,14 @@ impl Service {
         self.note("SIGHUP");
     }
 
+    /// Its resident memory, in KiB; 0 when it does not run.
+    pub fn memory_kib(&self) -> u64 {
+        let Some(child) = &self.child else { return 0 };
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+    }
+
     /// SIGTERM, and the exit status.
     ///
     /// # Panics

@@ -15,6 +15,7 @@ use lm_schema::{DecodeLimits, Error, batch_capnp};
 
 use super::CollectorHost;
 use super::rates::{Cost, Limiter};
+use crate::faults::Mutant;
 use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable, stamp};
 use crate::unix_now;
 
@@ -55,6 +56,7 @@ impl agent_session::Server for AgentServer {
         params: agent_session::HeartbeatParams,
         mut results: agent_session::HeartbeatResults,
     ) -> Result<(), capnp::Error> {
+        assert_ne!(Mutant::chosen(), Some(Mutant::PanicInHeartbeat), "a deliberate panic");
         let facts = params.get()?.get_facts()?;
         let now = unix_now().as_millis();
         let report = AgentReport {
