@@ -9,6 +9,7 @@
 #[path = "hostile/crafted.rs"]
 mod crafted;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use lm_mesh::CloseCode;
 use lm_schema::mesh_capnp::{agent_session, user_gate};
 use lm_schema::operator_capnp::{operator, tap};
 use lm_tests::System;
+use lm_tests::hostile::fuzz::{Fuzz, Subject, run};
 use lm_tests::hostile::initial::{Flooded, Initial, flood};
 use lm_tests::hostile::wire::{self, Descriptor, RawStruct, Said, Target};
 use lm_tests::hostile::{Bounds, Channel, Peer, Siege, Transport, client_config, siege};
@@ -511,4 +513,16 @@ fn a_panic_costs_one_session() {
         }
         Ok(())
     });
+}
+
+/// What the fuzzers have found worth keeping; `scripts/faults` looks for more.
+#[test]
+fn corpora_are_replayed() {
+    for subject in [Subject::Mesh, Subject::Login] {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora").join(subject.name());
+        let fuzz = Fuzz { subject, seed: 0, corpus, grows: false, time: Duration::ZERO };
+        let report = run(&fuzz).unwrap_or_else(|failure| panic!("{failure:?}"));
+        println!("{}: {} inputs, {} kinds of answers", subject.name(), report.executed, report.answers.len());
+        assert!(report.executed > 0, "the corpus is empty");
+    }
 }

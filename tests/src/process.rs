@@ -19,8 +19,9 @@ pub fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("LM_BIN_DIR").map_or_else(
         || {
             let own = std::env::current_exe().expect("Linux knows the path of every process");
-            // target/<profile>/deps/<test>
-            own.ancestors().nth(2).expect("tests run from target/<profile>/deps").to_owned()
+            // target/<profile>/deps/<test>, or beside a program of ours.
+            let dir = own.parent().expect("a program is in a directory");
+            if dir.ends_with("deps") { dir.parent().unwrap_or(dir).to_owned() } else { dir.to_owned() }
         },
         PathBuf::from,
     );

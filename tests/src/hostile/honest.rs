@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::api::unix_ms;
 use crate::mesh::{BatchMaker, MeshConfig, MeshSession, Outcome, block_on};
 
-/// Between two pushes.
-const PERIOD: Duration = Duration::from_millis(5);
+/// Whoever waits longer for an answer is not served any more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session that pushes at a steady rate and measures each acknowledgement,
 /// from the moment that the push was due.
@@ -26,11 +26,12 @@ struct Shared {
 }
 
 impl Honest {
-    pub fn start(config: MeshConfig) -> Honest {
+    /// Pushes once in every `period`.
+    pub fn start(config: MeshConfig, period: Duration) -> Honest {
         let shared = Arc::new(Shared::default());
         let mine = shared.clone();
         let thread = std::thread::spawn(move || {
-            if let Err(why) = block_on(push_steadily(&config, &mine)) {
+            if let Err(why) = block_on(push_steadily(&config, period, &mine)) {
                 *mine.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
         });
@@ -86,9 +87,10 @@ impl Drop for Honest {
     }
 }
 
-async fn push_steadily(config: &MeshConfig, shared: &Shared) -> Result<(), String> {
+async fn push_steadily(config: &MeshConfig, period: Duration, shared: &Shared) -> Result<(), String> {
     let mut maker = BatchMaker::new(unix_ms() as u64);
-    let session = MeshSession::open(config, &maker.held()).await?;
+    let mut session = MeshSession::open(config, &maker.held()).await?;
+    session.patience = PATIENCE;
     let mut due = Instant::now();
     let mut value = 0.0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -109,7 +111,7 @@ async fn push_steadily(config: &MeshConfig, shared: &Shared) -> Result<(), Strin
             }
         }
         shared.times.lock().unwrap_or_else(PoisonError::into_inner).push(due.elapsed());
-        due += PERIOD;
+        due += period;
     }
     session.connected.close().await;
     Ok(())

@@ -227,23 +227,23 @@ impl Channel {
     ///
     /// When the stream ends, or nothing comes in time.
     pub async fn receive(&mut self) -> Answer {
-        in_time("an answer", self.receive_whenever()).await?
+        in_time("an answer", Self::receive_from(&mut self.receive)).await?
     }
 
-    /// The next message, however long it takes.
+    /// The next message of a stream, however long it takes.
     ///
     /// # Errors
     ///
     /// When the stream ends, or a message is too large to be one.
-    pub async fn receive_whenever(&mut self) -> Answer {
+    pub async fn receive_from(stream: &mut RecvStream) -> Answer {
         let mut bytes = vec![0; 8];
-        self.read(&mut bytes).await?;
+        read(stream, &mut bytes).await?;
         let segments = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize + 1;
         if segments > 512 {
             return Err(format!("{segments} segments"));
         }
         bytes.resize((segments / 2 + 1) * 8, 0);
-        self.read(&mut bytes[8..]).await?;
+        read(stream, &mut bytes[8..]).await?;
         let (sizes, _) = bytes[4..].as_chunks::<4>();
         let words: usize = sizes[..segments].iter().map(|size| u32::from_le_bytes(*size) as usize).sum();
         if words > ANSWER_WORDS_MAX {
@@ -251,12 +251,8 @@ impl Channel {
         }
         let table = bytes.len();
         bytes.resize(table + words * 8, 0);
-        self.read(&mut bytes[table..]).await?;
+        read(stream, &mut bytes[table..]).await?;
         wire::read(&bytes).ok_or_else(|| "no RPC message".to_owned())
-    }
-
-    async fn read(&mut self, into: &mut [u8]) -> Result<(), String> {
-        self.receive.read_exact(into).await.map_err(|error| error.to_string())
     }
 
     /// Waits for the answer to one question and ignores all others.
@@ -301,6 +297,10 @@ impl Channel {
         self.send(&wire::bootstrap(question)).await?;
         self.capability_of(question).await
     }
+}
+
+async fn read(stream: &mut RecvStream, into: &mut [u8]) -> Result<(), String> {
+    stream.read_exact(into).await.map_err(|error| error.to_string())
 }
 
 async fn in_time<T>(what: &str, future: impl IntoFuture<Output = T>) -> Result<T, String> {

@@ -5,9 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lm_mesh::Granted;
-
-use super::{Attacker, Honest, Transport};
+use super::status::Status;
+use super::{Attacker, Honest, Transport, keep_in_memory};
 use crate::api::unix_ms;
 use crate::mesh::{BatchMaker, MeshConfig, MeshSession, Outcome, block_on};
 use crate::{System, SystemOptions};
@@ -15,6 +14,8 @@ use crate::{System, SystemOptions};
 /// Acknowledgements measured before, and at least as many meanwhile: three
 /// worse ones make the 99th percentile.
 const SAMPLES: usize = 300;
+/// Between two pushes of the honest agent.
+const PERIOD: Duration = Duration::from_millis(5);
 /// Not measured: connections are new, pages are cold.
 const WARM_UP: usize = 60;
 /// Below this the two cores' other work is all that is measured: on a quiet
@@ -131,18 +132,12 @@ fn set_nice(nice: i32) {
     let _ = rustix::process::setpriority_process(None, nice);
 }
 
-/// The collector's files are in memory where that is possible: its disk is not
-/// what is attacked, and a disk's moods would hide what is.
 fn lay_out(siege: &Siege) -> (System, Option<tempfile::TempDir>) {
     let mut tokens = vec!["honest".to_owned(), "late".to_owned()];
     tokens.extend(siege.tokens.iter().cloned());
     let mut system =
         System::with(SystemOptions { tokens, bin_dir: siege.bin_dir.clone(), ..SystemOptions::default() });
-    let memory = tempfile::tempdir_in("/dev/shm").ok();
-    if let Some(memory) = &memory {
-        system.collector_config.set_path("storage.dir", &memory.path().join("collector"));
-        system.write_configs();
-    }
+    let memory = keep_in_memory(&mut system);
     system.collector.set_env(siege.env.clone());
     system.collector.start();
     system.wait_collector();
@@ -153,7 +148,7 @@ fn run<A>(system: &mut System, transport: Transport, attack: &A) -> Result<Seen,
 where
     A: AsyncFn(&System, &Attacker) -> Result<(), String> + Sync,
 {
-    let honest = Honest::start(MeshConfig::of(system, "honest"));
+    let honest = Honest::start(MeshConfig::of(system, "honest"), PERIOD);
     honest.wait_more(WARM_UP, PATIENCE)?;
     let mut seen = Seen::default();
     let since = honest.count();
@@ -206,21 +201,14 @@ where
 /// Waits until only the honest agent is left beside the operator who looks,
 /// and answers how many panics were counted.
 async fn forgotten(system: &System) -> Result<u64, String> {
-    let config = MeshConfig { token: system.path("operator-token"), ..MeshConfig::of(system, "honest") };
-    let connected = config.dial(&[]).await.map_err(|error| error.to_string())?;
-    let Granted::Operator(operator) = &connected.granted else {
-        return Err("the operator's token is not an operator's".to_owned());
-    };
     let deadline = Instant::now() + FORGOTTEN_WITHIN;
     loop {
-        let response = operator.status_request().send().promise.await.map_err(|error| error.to_string())?;
-        let status =
-            response.get().and_then(|results| results.get_status()).map_err(|error| error.to_string())?;
-        if status.get_sessions() == 2 {
-            return Ok(status.get_panics());
+        let Status { sessions, panics } = Status::ask(system).await?;
+        if sessions == 2 {
+            return Ok(panics);
         }
         if Instant::now() >= deadline {
-            return Err(format!("{} sessions are left of an attack", status.get_sessions() - 2));
+            return Err(format!("{} sessions are left of an attack", sessions - 2));
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
