@@ -12,11 +12,11 @@ use anyhow::Context;
 use lm_mesh::{Backoff, Connected, Dialer, DialerConfig, Granted, PeerDescription};
 use lm_schema::mesh_capnp::batch_sink;
 use lm_schema::operator::Target;
+use lm_tests::System;
 use lm_tests::api::unix_nano;
 use lm_tests::mesh::{BatchMaker, MeshConfig, attach, block_on};
 use lm_tests::operator::OperatorSession;
 use lm_tests::random::Random;
-use lm_tests::{System, system_options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
@@ -171,8 +171,16 @@ fn main() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let names: Vec<String> = (0..count).map(|index| format!("a{index:05}")).collect();
-    let all: Vec<&str> = names.iter().map(|name| &name[..]).collect();
-    let mut system = System::with(system_options(&[], &all));
+    let mut system = System::new(&[]);
+    // Not by the setup command: it reads all tokens again for each agent.
+    let mut entries = String::new();
+    for (index, name) in names.iter().enumerate() {
+        let token = format!("{index:064x}");
+        fs::write(system.path(&format!("token-{name}")), &token)?;
+        entries.push_str(&format!("[[tokens]]\nagent_id = \"{name}\"\ntoken = \"{token}\"\n"));
+    }
+    fs::write(system.path("ingest-tokens.toml"), entries)?;
+    fs::set_permissions(system.path("ingest-tokens.toml"), fs::Permissions::from_mode(0o600))?;
     system.collector.start();
     system.wait_collector();
 
