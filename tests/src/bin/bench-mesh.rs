@@ -172,10 +172,11 @@ fn main() -> anyhow::Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let names: Vec<String> = (0..count).map(|index| format!("a{index:05}")).collect();
     let mut system = System::new(&[]);
-    // Not by the setup command: it reads all tokens again for each agent.
+    // Not by the setup command, which reads all tokens again for each agent;
+    // and short ones, since a collector reads at most 1 MiB of them.
     let mut entries = String::new();
     for (index, name) in names.iter().enumerate() {
-        let token = format!("{index:064x}");
+        let token = format!("{index:032x}");
         fs::write(system.path(&format!("token-{name}")), &token)?;
         entries.push_str(&format!("[[tokens]]\nagent_id = \"{name}\"\ntoken = \"{token}\"\n"));
     }
