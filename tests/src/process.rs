@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -267,6 +267,18 @@ impl Service {
     /// Everything that it has written.
     pub fn log_text(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// What it has written since `at` bytes, which grows by that.
+    pub fn log_since(&self, at: &mut u64) -> String {
+        let mut bytes = Vec::new();
+        if let Ok(mut log) = File::open(&self.log)
+            && log.seek(SeekFrom::Start(*at)).is_ok()
+            && log.read_to_end(&mut bytes).is_ok()
+        {
+            *at += bytes.len() as u64;
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The end of its log.

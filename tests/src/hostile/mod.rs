@@ -17,7 +17,7 @@ pub mod wire;
 
 pub use honest::Honest;
 pub use peer::{Answer, Attacker, Channel, Ended, Peer, Transport, client_config};
-pub use siege::{Bounds, Siege, siege};
+pub use siege::{Bounds, Siege, alone, siege};
 pub use status::Status;
 
 use crate::System;

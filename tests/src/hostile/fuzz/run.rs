@@ -24,6 +24,8 @@ const SESSION_WITHIN: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_millis(50);
 /// Between two looks at the collector.
 const LOOK: Duration = Duration::from_millis(100);
+/// More inputs than end between two looks.
+const LAST_KEPT: usize = 64;
 /// What all sessions of the fuzzer together may cost: a handful at a time, at
 /// 16 MiB each.
 const GROWTH_KIB_MAX: u64 = (WORKERS as u64 * 16) << 10;
@@ -97,6 +99,7 @@ pub fn run(options: &Fuzz) -> Result<Report, Failure> {
     let honest = Honest::start(MeshConfig::of(&system, "honest"), PERIOD);
     let mut seen = Ok(());
     let mut growth_kib = 0;
+    let mut read = 0;
     let corpus = std::thread::scope(|scope| {
         let (of_fuzzer, addressed) = (shared.clone(), &system);
         let fuzzer = scope.spawn(move || block_on(attack(options, addressed, corpus, of_fuzzer)));
@@ -110,7 +113,7 @@ pub fn run(options: &Fuzz) -> Result<Report, Failure> {
             } else if memory == 0 {
                 Err("the collector died".to_owned())
             } else {
-                honest.check()
+                no_panic(&system, &mut read).and_then(|()| honest.check())
             };
         }
         locked(&shared).must_stop = true;
@@ -121,25 +124,30 @@ pub fn run(options: &Fuzz) -> Result<Report, Failure> {
         let Status { panics, .. } = block_on(Status::ask(&system))?;
         if panics > 0 { Err(format!("{panics} panics are counted")) } else { Ok(corpus) }
     });
-    // A panic that nobody counts is one too.
-    let log = system.collector.log_text();
-    let panic = log.lines().find(|line| line.contains("panicked at"));
+    let seen = seen.and_then(|corpus| no_panic(&system, &mut read).map(|()| corpus));
     let progress = locked(&shared);
-    match (seen, panic) {
-        (Ok(corpus), None) => Ok(Report {
+    match seen {
+        Ok(corpus) => Ok(Report {
             executed: progress.executed,
             added: corpus.added,
             answers: corpus.answers().map(str::to_owned).collect(),
             growth_kib,
         }),
-        (seen, panic) => {
-            let mut what = seen.err().unwrap_or_default();
-            what.extend(panic.map(|line| format!("\n{line}")));
-            what.push_str(&format!("\n{}", system.collector.tail()));
+        Err(why) => {
             let inputs = progress.under_way.iter().chain(&progress.last);
-            Err(Failure { what, inputs: inputs.filter(|input| !input.is_empty()).cloned().collect() })
+            Err(Failure {
+                what: format!("{why}\n{}", system.collector.tail()),
+                inputs: inputs.filter(|input| !input.is_empty()).cloned().collect(),
+            })
         }
     }
+}
+
+/// A panic that nobody counts is one too.
+fn no_panic(system: &System, read: &mut u64) -> Result<(), String> {
+    let log = system.collector.log_since(read);
+    let panic = log.lines().find(|line| line.contains("panicked at"));
+    panic.map_or(Ok(()), |line| Err(line.to_owned()))
 }
 
 struct Source {
@@ -190,7 +198,7 @@ async fn attack(options: &Fuzz, system: &System, corpus: Corpus, shared: Shared)
                 progress.executed += 1;
                 progress.under_way[index].clear();
                 progress.last.push(input);
-                let surplus = progress.last.len().saturating_sub(WORKERS);
+                let surplus = progress.last.len().saturating_sub(LAST_KEPT);
                 progress.last.drain(..surplus);
             }
         }));
