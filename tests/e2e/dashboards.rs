@@ -144,7 +144,7 @@ fn custom_dashboards_are_served_to_readers() {
     }
     for path in ["/api/v1/dashboards", "/api/v1/dashboards/up"] {
         assert_eq!(lm_tests::http::get(system.api.addr, path, None).unwrap().status, 401);
-        assert_eq!(system.api_with("write-token").get(path).unwrap().status, 401);
+        assert_eq!(system.api_with("write-token").get(path).unwrap().status, 403);
         assert_eq!(system.api_with("operator-token").get(path).unwrap().status, 200);
     }
 }
