@@ -17,6 +17,7 @@ mod refusals;
 mod restarts;
 mod rights;
 mod rotation;
+mod scope;
 
 use std::fs::OpenOptions;
 use std::io::Write;
