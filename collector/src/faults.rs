@@ -10,6 +10,8 @@ pub enum Mutant {
     NoDedupe,
     /// Panic in a method of a session.
     PanicInHeartbeat,
+    /// Hand out sinks without a guard: what the guard costs is measured so.
+    UnguardedSink,
 }
 
 impl Mutant {
@@ -20,6 +22,7 @@ impl Mutant {
             Ok("ack_before_sync") => Some(Mutant::AckBeforeSync),
             Ok("no_dedupe") => Some(Mutant::NoDedupe),
             Ok("panic_in_heartbeat") => Some(Mutant::PanicInHeartbeat),
+            Ok("unguarded_sink") => Some(Mutant::UnguardedSink),
             _ => None,
         }
     }
