@@ -156,6 +156,8 @@ pub fn run(
     let server = Server::start(
         ServerConfig {
             listen: settings.ingest.listen,
+            transport: settings.ingest.transport,
+            operator_socket: settings.operator.socket,
             certificate: settings.ingest.certificate_file,
             key: settings.ingest.key_file,
             reset_key: identity.reset_key,
@@ -167,7 +169,7 @@ pub fn run(
     )?;
     reload.attach(server.certificates());
     health.set_ready(true);
-    tracing::info!(addr = %server.local_addr(), "listening for sessions (QUIC)");
+    tracing::info!(addr = %server.local_addr(), transport = ?settings.ingest.transport, "listening for sessions");
 
     runtime.block_on(async {
         tokio::select! {

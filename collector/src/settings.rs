@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lm_mesh::Transport;
 use lm_schema::DecodeLimits;
 use lm_settings::{Mistake, Section, Value, units};
 
@@ -15,6 +16,7 @@ pub struct Settings {
     pub ingest: Ingest,
     pub auth: Auth,
     pub users: Users,
+    pub operator: Operator,
     pub storage: Storage,
     pub query: Query,
     pub dashboards: DefinitionPaths,
@@ -25,6 +27,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ingest {
     pub listen: SocketAddr,
+    pub transport: Transport,
     pub workers: u32,
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
@@ -54,6 +57,12 @@ pub struct Auth {
 pub struct Users {
     /// `None`: only the holders of the tokens in `[auth]`.
     pub tokens_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// The file's `""` is `None`.
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +117,7 @@ impl Default for Settings {
         Settings {
             ingest: Ingest {
                 listen: (Ipv4Addr::UNSPECIFIED, 4433).into(),
+                transport: Transport::Auto,
                 workers: 2,
                 certificate_file: "/etc/lightmetrics/tls/fullchain.pem".into(),
                 key_file: "/etc/lightmetrics/tls/key.pem".into(),
@@ -131,6 +141,7 @@ impl Default for Settings {
                 operator_token_file: "/etc/lightmetrics/operator-token".into(),
             },
             users: Users { tokens_file: None },
+            operator: Operator { socket: Some("/run/lightmetrics/collector.sock".into()) },
             storage: Storage {
                 dir: "/var/lib/lightmetrics/collector".into(),
                 retention: Duration::from_secs(6 * 3600),
@@ -180,6 +191,7 @@ impl Settings {
             value => units::path(value).map(Some),
         });
         users.finish();
+        settings.operator.take(root.section("operator"));
         settings.storage.take(root.section("storage"));
         settings.query.take(root.section("query"));
         settings.dashboards.take(root.section("dashboards"));
@@ -206,6 +218,7 @@ impl Ingest {
     /// up to 4 labels, with keys of 14 and values of 64 bytes.
     fn take(&mut self, mut from: Section<'_, '_>) {
         from.read("listen", &mut self.listen, units::socket_addr);
+        from.read("transport", &mut self.transport, |value| units::choice(value, &Transport::NAMES));
         from.read("workers", &mut self.workers, |value| units::integer(value, 1..=64));
         let mut tls = from.section("tls");
         tls.read("certificate_file", &mut self.certificate_file, units::path);
@@ -255,6 +268,16 @@ impl Auth {
         from.read("query_token_file", &mut self.query_token_file, units::path);
         from.read("write_token_file", &mut self.write_token_file, units::path);
         from.read("operator_token_file", &mut self.operator_token_file, units::path);
+        from.finish();
+    }
+}
+
+impl Operator {
+    fn take(&mut self, mut from: Section<'_, '_>) {
+        from.read("socket", &mut self.socket, |value| match value {
+            Value::String(text) if text.is_empty() => Ok(None),
+            value => units::path(value).map(Some),
+        });
         from.finish();
     }
 }

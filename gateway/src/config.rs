@@ -42,6 +42,8 @@ impl From<Settings> for Config {
                 server_name: collector.server_name,
                 ca: collector.tls_ca_cert_file,
                 token: collector.auth_token_file,
+                transport: collector.transport,
+                retry_quic_after: collector.retry_quic_after,
             },
             web: lm_web::Limits {
                 connections_max: limits.connections_max,

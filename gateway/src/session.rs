@@ -34,6 +34,10 @@ const REVOCATIONS_PAUSE: Duration = Duration::from_secs(1);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A session that was moved from is kept for what is under way on it: live
+/// tails, which could last for ever, are broken and come back after this.
+const RETIRE_WAIT: Duration = Duration::from_secs(30);
+const RETIRE_LOOK: Duration = Duration::from_millis(50);
 /// Ticket and attach together.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -137,11 +141,15 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
     let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX);
     // The same failure is logged once.
     let mut logged = String::new();
+    // Dialed while an older session was still in use.
+    let mut moved = None;
     loop {
-        let opening = open(&mut dialer, &peer, &config);
-        let opened = tokio::select! {
-            opened = opening => opened,
-            _ = &mut *stop => return,
+        let opened = match moved.take() {
+            Some(opened) => Ok(opened),
+            None => tokio::select! {
+                opened = open(&mut dialer, &peer, &config) => opened,
+                _ = &mut *stop => return,
+            },
         };
         let why = match opened {
             Ok((connected, gateway, session)) => {
@@ -155,6 +163,13 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
                     closing = connected.closed() => Some(closing.reason),
                     reason = heartbeats(&gateway) => Some(reason),
                     never = revocations(&gateway, &users) => match never {},
+                    newer = better(&mut dialer, &connected, &peer, &config) => {
+                        tracing::info!("QUIC works again: moving there");
+                        moved = Some(newer);
+                        let older = std::mem::replace(&mut *link.borrow_mut(), Err(LOST));
+                        tokio::task::spawn_local(retire(connected, older));
+                        continue;
+                    }
                     _ = &mut *stop => None,
                 };
                 *link.borrow_mut() = Err(LOST);
@@ -237,6 +252,36 @@ async fn open(
     };
     let users = Users::new(gate, config.users_max, config.user_cache, config.patience);
     Ok((connected, gateway, Rc::new(Session { users, patience: config.patience })))
+}
+
+/// A session over QUIC, once that works again where it did not.
+async fn better(
+    dialer: &mut Dialer,
+    present: &Connected,
+    peer: &PeerDescription,
+    config: &SessionConfig,
+) -> (Connected, gateway_session::Client, Rc<Session>) {
+    loop {
+        present.can_return().await;
+        dialer.stay_with(present);
+        match open(dialer, peer, config).await {
+            Ok(opened) if opened.0.path().transport == "quic" => return opened,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "no session over QUIC"),
+        }
+    }
+}
+
+/// Lets what is under way on a session come to its end, and closes it.
+async fn retire(connected: Connected, session: Result<Rc<Session>, &'static str>) {
+    let Ok(session) = session else { return };
+    let quiet = async {
+        while Rc::strong_count(&session) > 1 {
+            tokio::time::sleep(RETIRE_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(RETIRE_WAIT, quiet).await;
+    connected.close().await;
 }
 
 /// Ends with the reason when one is not answered.

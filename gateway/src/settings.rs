@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lm_mesh::Transport;
 use lm_settings::{Mistake, Section, Value, units};
 
 /// The documented default file.
@@ -29,6 +30,9 @@ pub struct CollectorSettings {
     pub server_name: Option<String>,
     pub tls_ca_cert_file: PathBuf,
     pub auth_token_file: PathBuf,
+    pub transport: Transport,
+    /// How often a session over TCP looks whether QUIC works again.
+    pub retry_quic_after: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,8 @@ impl Default for Settings {
                 server_name: None,
                 tls_ca_cert_file: "/etc/lightmetrics/ca.pem".into(),
                 auth_token_file: "/etc/lightmetrics/gateway-token".into(),
+                transport: Transport::Auto,
+                retry_quic_after: Duration::from_secs(300),
             },
             limits: LimitSettings {
                 connections_max: 1024,
@@ -143,6 +149,10 @@ impl CollectorSettings {
         });
         from.read("tls_ca_cert_file", &mut self.tls_ca_cert_file, units::path);
         from.read("auth_token_file", &mut self.auth_token_file, units::path);
+        from.read("transport", &mut self.transport, |value| units::choice(value, &Transport::NAMES));
+        from.read("retry_quic_after", &mut self.retry_quic_after, |value| {
+            units::duration(value, Duration::from_secs(1)..=Duration::from_secs(24 * 3600))
+        });
         from.finish();
     }
 }

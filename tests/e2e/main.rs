@@ -18,6 +18,7 @@ mod restarts;
 mod rights;
 mod rotation;
 mod scope;
+mod transport;
 
 use std::fs::OpenOptions;
 use std::io::Write;

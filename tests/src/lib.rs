@@ -14,6 +14,7 @@ pub mod config;
 pub mod hostile;
 pub mod http;
 pub mod mesh;
+pub mod namespace;
 pub mod operator;
 pub mod ports;
 pub mod process;

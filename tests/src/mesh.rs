@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lm_mesh::{Attachment, Connected, DialError, Dialer, DialerConfig, Granted, PeerDescription};
+use lm_mesh::{Attachment, Connected, DialError, Dialer, DialerConfig, Granted, PeerDescription, Transport};
 use lm_model::{BatchId, Incarnation, Labels, Stream, Timestamp};
 use lm_schema::batch::{self, BatchHeader, Body, EncodedBody, Encoder, LogColumns, SampleColumns};
 use lm_schema::mesh_capnp::{agent_session, batch_sink, define_outcome, receipt};
@@ -70,6 +70,8 @@ impl MeshConfig {
             server_name: None,
             ca: self.ca.clone(),
             token: self.token.clone(),
+            transport: Transport::Auto,
+            retry_quic_after: Duration::from_secs(300),
         };
         let peer = PeerDescription {
             product: "lm-test".to_owned(),

@@ -271,6 +271,7 @@ fn collector_config(dir: &Path, mesh: u16, health: u16) -> ConfigFile {
         .set_path("auth.query_token_file", &dir.join("query-token"))
         .set_path("auth.write_token_file", &dir.join("write-token"))
         .set_path("auth.operator_token_file", &dir.join("operator-token"))
+        .set_path("operator.socket", &dir.join("operator.sock"))
         .set_path("storage.dir", &dir.join("collector"))
         .set_text("health.listen", format_args!("127.0.0.1:{health}"));
     config

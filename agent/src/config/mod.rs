@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lm_mesh::Transport;
 use lm_settings::{Mistake, Section, Value, units};
 
 use crate::sources::logs::LogsOptions;
@@ -38,6 +39,9 @@ pub struct Collector {
     pub server_name: Option<String>,
     pub tls_ca_cert_file: PathBuf,
     pub auth_token_file: PathBuf,
+    pub transport: Transport,
+    /// How often a session over TCP looks whether QUIC works again.
+    pub retry_quic_after: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +131,8 @@ impl Default for Settings {
                 server_name: None,
                 tls_ca_cert_file: "/etc/lightmetrics/ca.pem".into(),
                 auth_token_file: "/etc/lightmetrics/token".into(),
+                transport: Transport::Auto,
+                retry_quic_after: Duration::from_secs(300),
             },
             queue: Queue {
                 dir: "/var/lib/lightmetrics/queue".into(),
@@ -203,6 +209,10 @@ impl Collector {
         section.read("server_name", &mut self.server_name, |v| units::text(v).map(Some));
         section.read("tls_ca_cert_file", &mut self.tls_ca_cert_file, units::path);
         section.read("auth_token_file", &mut self.auth_token_file, units::path);
+        section.read("transport", &mut self.transport, |v| units::choice(v, &Transport::NAMES));
+        section.read("retry_quic_after", &mut self.retry_quic_after, |v| {
+            units::duration(v, Duration::from_secs(1)..=Duration::from_secs(24 * 3600))
+        });
         section.finish();
     }
 }

@@ -80,6 +80,8 @@ impl Sender {
             server_name: settings.collector.server_name.clone(),
             ca: settings.collector.tls_ca_cert_file.clone(),
             token: settings.collector.auth_token_file.clone(),
+            transport: settings.collector.transport,
+            retry_quic_after: settings.collector.retry_quic_after,
         });
         let peer = PeerDescription {
             product: "lm-agent".to_owned(),
@@ -125,6 +127,7 @@ impl Sender {
             }
             let wait = match ended {
                 Ended::Drained => return Ok(Ending::Drained),
+                Ended::Moving => continue,
                 Ended::Lost(reason) => {
                     self.warn(&reason);
                     backoff.next(random())

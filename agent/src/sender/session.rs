@@ -1,7 +1,7 @@
 //! One session: from the grant to the loss of the connection.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +42,8 @@ pub enum Ended {
     Drained,
     /// Try again soon.
     Lost(String),
+    /// All is answered; the next session goes over QUIC again.
+    Moving,
     /// Try again later: only a person can change it.
     Refused(String),
 }
@@ -77,18 +79,24 @@ pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, Que
                 sink,
             };
             let heartbeats = heartbeats(&agent, sender.facts.clone(), &sender.counters, sender.started);
+            let can_return = pin!(connected.can_return());
             tokio::select! {
-                ended = session.deliver() => ended?,
+                ended = session.deliver(can_return) => ended?,
                 error = heartbeats => ended_by(&error),
                 closing = connected.closed() => closed_by(&closing),
             }
         }
         Err(error) => ended_by(&error),
     };
-    // Calls on a connection that was closed say only that it is gone.
-    let ended = match (ended, connected.closing()) {
-        (Ended::Lost(_), Some(closing)) => closed_by(&closing),
-        (ended, _) => ended,
+    let ended = match ended {
+        // Calls on a connection that was closed say only that it is gone.
+        Ended::Lost(_) => connected.last_words().await.map_or(ended, |closing| closed_by(&closing)),
+        Ended::Moving => {
+            tracing::info!("QUIC works again: moving there");
+            sender.dialer.stay_with(&connected);
+            ended
+        }
+        ended => ended,
     };
     connected.close().await;
     Ok(ended)
@@ -114,13 +122,22 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    async fn deliver(mut self) -> Result<Ended, QueueGone> {
+    /// Once it `can_return` to QUIC, nothing more is sent, and the session ends
+    /// when what is under way is answered: so nothing is sent twice.
+    async fn deliver(
+        mut self,
+        mut can_return: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, QueueGone> {
+        let mut is_moving = false;
         let mut calls = FuturesUnordered::new();
         let mut answered_at = Instant::now();
         // Before asking the queue, so that no growth is missed.
         let mut ends = self.facts.borrow_and_update().ends;
         loop {
-            while let Some(step) = self.delivery.poll(Instant::now()) {
+            if is_moving && calls.is_empty() {
+                return Ok(Ended::Moving);
+            }
+            while !is_moving && let Some(step) = self.delivery.poll(Instant::now()) {
                 let sent = match step {
                     Step::Send(batch) => {
                         if calls.is_empty() {
@@ -157,7 +174,8 @@ impl Session<'_> {
                     }
                 }
                 _ = self.goal.changed() => {}
-                () = sleep_until(timeout), if timeout.is_some() => {}
+                () = sleep_until(timeout), if timeout.is_some() && !is_moving => {}
+                () = &mut can_return, if !is_moving => is_moving = true,
                 () = sleep_until(Some(silence)), if !calls.is_empty() => {
                     return Ok(Ended::Lost(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())));
                 }

@@ -70,6 +70,8 @@ impl Shared {
         let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            transport: lm_mesh::Transport::Auto,
+            operator_socket: None,
             certificate: place.path("cert.pem"),
             key: place.path("key.pem"),
             reset_key: [7; 64],

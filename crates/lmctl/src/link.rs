@@ -1,13 +1,19 @@
 //! The session that a command runs in.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lm_mesh::{Connected, Dialer, DialerConfig, Granted, PeerDescription};
+use lm_mesh::{Connected, DialError, Dialer, DialerConfig, Granted, PeerDescription};
 use lm_schema::operator_capnp::operator;
 
-use crate::Connection;
 use crate::failure::{EXIT_NOT_ALLOWED, EXIT_SOFTWARE, EXIT_UNAVAILABLE, Failure};
+use crate::{Connection, Transport};
 
+/// Where a collector of this host listens.
+const COLLECTOR: &str = "127.0.0.1:4433";
+const SOCKET: &str = "/run/lightmetrics/collector.sock";
+/// Of no use here: a command does not move to another session.
+const RETRY_QUIC_AFTER: Duration = Duration::from_secs(3600);
 /// A collector that does not answer a call for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Entries of one list; beyond it, a narrower question is wanted.
@@ -21,14 +27,12 @@ pub struct Link {
 
 impl Link {
     pub async fn open(connection: Connection) -> Result<Link, Failure> {
-        let Connection { collector, server_name, ca, token_file } = connection;
-        let config = DialerConfig { endpoints: vec![collector], server_name, ca, token: token_file };
         let peer = PeerDescription {
             product: "lmctl".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: String::new(),
         };
-        let session = Dialer::new(config).dial(&peer, &[], &[]).await?;
+        let session = dial(connection, &peer).await?;
         match &session.granted {
             Granted::Operator(operator) => Ok(Link { operator: operator.clone(), session }),
             Granted::Agent(_) | Granted::Gateway(_) => Err(Failure {
@@ -43,6 +47,27 @@ impl Link {
     pub fn own(&self) -> u64 {
         self.session.session_id
     }
+}
+
+async fn dial(connection: Connection, peer: &PeerDescription) -> Result<Connected, DialError> {
+    let Connection { collector, socket, transport, server_name, ca, token_file } = connection;
+    let usual = || Some(PathBuf::from(SOCKET)).filter(|path| collector.is_none() && path.exists());
+    if let Some(socket) = socket.or_else(usual) {
+        return lm_mesh::dial_local(&socket, peer).await;
+    }
+    let config = DialerConfig {
+        endpoints: vec![collector.unwrap_or_else(|| COLLECTOR.to_owned())],
+        server_name,
+        ca,
+        token: token_file,
+        transport: match transport {
+            Transport::Auto => lm_mesh::Transport::Auto,
+            Transport::Quic => lm_mesh::Transport::Quic,
+            Transport::Tcp => lm_mesh::Transport::Tcp,
+        },
+        retry_quic_after: RETRY_QUIC_AFTER,
+    };
+    Dialer::new(config).dial(peer, &[], &[]).await
 }
 
 /// Waits for an answer.

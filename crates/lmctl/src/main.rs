@@ -25,7 +25,7 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use failure::{EXIT_SOFTWARE, Failure};
 use link::Link;
@@ -49,9 +49,16 @@ struct Arguments {
 
 #[derive(Args)]
 struct Connection {
-    /// Collector as host:port
-    #[arg(long, default_value = "127.0.0.1:4433", global = true)]
-    collector: String,
+    /// Collector as host:port; 127.0.0.1:4433 when there is no --socket either
+    #[arg(long, global = true)]
+    collector: Option<String>,
+    /// Collector of this host, as root or its own user, without a token.
+    /// Used by default when it is there and no --collector is given
+    #[arg(long, global = true, conflicts_with = "collector")]
+    socket: Option<PathBuf>,
+    /// How to reach the collector
+    #[arg(long, value_enum, default_value_t = Transport::Auto, global = true)]
+    transport: Transport,
     /// Name in the collector's certificate, when it is not the host
     #[arg(long, global = true)]
     server_name: Option<String>,
@@ -61,6 +68,14 @@ struct Connection {
     /// File with the operator's token
     #[arg(long, default_value = "/etc/lightmetrics/operator-token", global = true)]
     token_file: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Transport {
+    /// QUIC, and TLS over TCP where that does not get through
+    Auto,
+    Quic,
+    Tcp,
 }
 
 #[derive(Subcommand)]
@@ -115,7 +130,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::Top(_) = command {
         top::check_terminal(output)?;
     }
-    let collector = connection.collector.clone();
     let link = Link::open(connection).await?;
     let mut out = Out::new(output);
     let result = match &command {
@@ -124,7 +138,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Calls(args) => calls::run(&link, args, &mut out).await,
         Command::Tap(args) => tap::run(&link, args, &mut out).await,
         Command::Describe(args) => describe::run(&link, args, &mut out).await,
-        Command::Top(args) => top::run(&link, args, &collector).await,
+        Command::Top(args) => top::run(&link, args, &link.session.endpoint).await,
         Command::Revoke(args) => revoke::run(&link, args, &mut out).await,
         Command::Deny(args) => denials::deny(&link, args, &mut out).await,
         Command::Allow(args) => denials::allow(&link, args, &mut out).await,

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use lm_mesh::Transport;
 use lm_schema::query_capnp::reader;
-use support::{PLAIN, reader, run, users};
+use support::{PLAIN, reader, run_over, users};
 
 const ROUNDS: usize = 10;
 /// One after the other.
@@ -64,7 +65,7 @@ async fn pipelined(reader: &reader::Client, bytes: usize) -> Duration {
 }
 
 fn main() {
-    run(async |bench| {
+    run_over(Transport::Quic, async |bench| {
         let connected = bench.connect(0).await;
         let users = users(&connected).await;
         let (plain, guarded) = (reader(&users, PLAIN).await, reader(&users, "ada").await);

@@ -1,25 +1,36 @@
 //! The calling side: dial, log in, open further streams.
 
+use std::cell::OnceCell;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lm_model::{Incarnation, Resume, Stream};
-use lm_schema::mesh_capnp::{agent_session, attach, attached, gate, gateway_session, grant};
+use lm_schema::mesh_capnp::{agent_session, attach, attached, credential, gate, gateway_session, grant};
 use lm_schema::operator_capnp::operator;
 use lm_schema::{BATCH_VERSION, batch};
 
+use crate::link::{Link, Stream as LinkStream};
 use crate::network::{Meter, StreamLimits, Terms};
-use crate::rpc::{StreamEnd, StreamSystem};
+use crate::reach::{Outgoing, Probe, Reached, reach, reach_local};
+use crate::rpc::StreamEnd;
 use crate::secret::{SecretError, read_secret};
 use crate::tickets::Attachment;
-use crate::{CloseCode, Closing, PeerDescription, TlsError, tls, transport};
+use crate::{CloseCode, Closing, PathFacts, PeerDescription, TlsError, Transport};
 
 /// Name resolution, handshake and login together.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+/// A QUIC connection is looked at this often...
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// ...and given up when packets went out and none came in this many times.
+const SILENT_LOOKS: u32 = 8;
+/// Packets that must have gone unanswered by then: one alone may be the
+/// acknowledgement that needs no answer.
+const UNANSWERED_MIN: u64 = 3;
+/// How long the reason may take to arrive after its consequences.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Where and how to reach a collector.
 #[derive(Clone, Debug)]
@@ -32,6 +43,10 @@ pub struct DialerConfig {
     pub ca: PathBuf,
     /// Bearer token; read again at every dial, so that it can be rotated.
     pub token: PathBuf,
+    pub transport: Transport,
+    /// With [`Transport::Auto`]: how often a session over TCP looks whether
+    /// QUIC gets through again.
+    pub retry_quic_after: Duration,
 }
 
 /// Why no session came about. The variants differ in what the caller does.
@@ -50,7 +65,7 @@ pub enum DialError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("cannot open a UDP socket: {0}")]
+    #[error("cannot open a socket: {0}")]
     Socket(#[from] io::Error),
     #[error("no endpoint is configured")]
     NoEndpoint,
@@ -78,7 +93,23 @@ pub struct Connected {
     pub logs_per_batch_max: usize,
     pub series_per_batch_max: usize,
     pub granted: Granted,
-    connection: quinn::Connection,
+    open: Open,
+}
+
+/// The connection of a session; it is closed when this is dropped.
+struct Open {
+    link: Link,
+    streams: Outgoing,
+    probe: Option<Probe>,
+    /// Whether TCP might do where QUIC has fallen silent.
+    has_fallback: bool,
+    silent: OnceCell<Closing>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.link.close(CloseCode::Done, "done");
+    }
 }
 
 /// The capability of this session.
@@ -134,77 +165,80 @@ impl Dialer {
         cluster_id: &[u8],
         incarnations: &[(Stream, Incarnation)],
     ) -> Result<Connected, DialError> {
-        let unreachable = |message: String| DialError::Unreachable { endpoint: endpoint.to_owned(), message };
-        let addr = resolve(endpoint).await.map_err(|error| unreachable(error.to_string()))?;
-        let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
-        let name =
-            self.config.server_name.clone().unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
-
-        let mut config = quinn::ClientConfig::new(Arc::new(tls::client(&self.config.ca)?));
-        config.transport_config(transport::client());
-        let connecting = self
-            .socket(addr)?
-            .connect_with(config, addr, &name)
-            .map_err(|error| unreachable(error.to_string()))?;
-        let connection = connecting.await.map_err(|error| match error {
-            // A TLS alert of our own making: the certificate did not hold.
-            quinn::ConnectionError::TransportError(transport) => DialError::Untrusted {
-                endpoint: endpoint.to_owned(),
-                ca: self.config.ca.clone(),
-                message: transport.to_string(),
-            },
-            other => unreachable(other.to_string()),
-        })?;
-
-        let control = open_stream(&connection).await.map_err(|error| unreachable(error.to_string()))?;
-        let gate: gate::Client = control;
-        let mut request = gate.login_request();
-        request.get().init_credential().set_bearer(token);
-        write_facts(peer, cluster_id, incarnations, request.get().init_peer());
-        let response =
-            request.send().promise.await.map_err(|error| self.refusal(endpoint, &connection, &error))?;
-        let grant = response.get().and_then(|results| results.get_grant());
-        grant
-            .and_then(|grant| read_grant(endpoint, grant, connection.clone()))
-            .map_err(|error| DialError::Refused { endpoint: endpoint.to_owned(), message: error.to_string() })
+        let reached = reach(&self.config, endpoint, &mut self.endpoint).await?;
+        let credential = |mut to: credential::Builder<'_>| to.set_bearer(token);
+        let has_fallback = self.config.transport == Transport::Auto;
+        log_in(endpoint, reached, has_fallback, credential, peer, cluster_id, incarnations).await
     }
 
-    /// A failed login: either the collector's word, or a lost connection.
-    fn refusal(&self, endpoint: &str, connection: &quinn::Connection, error: &capnp::Error) -> DialError {
-        match connection.close_reason() {
-            Some(reason) if error.kind == capnp::ErrorKind::Disconnected => {
-                DialError::Unreachable { endpoint: endpoint.to_owned(), message: reason.to_string() }
-            }
-            _ => {
-                connection.close(CloseCode::Done.number(), b"");
-                let text = error.to_string();
-                let message = text.split_once("remote exception: ").map_or(&text[..], |(_, message)| message);
-                DialError::Refused { endpoint: endpoint.to_owned(), message: message.to_owned() }
-            }
+    /// The next dial goes where `connected` is.
+    pub fn stay_with(&mut self, connected: &Connected) {
+        if let Some(at) = self.config.endpoints.iter().position(|known| *known == connected.endpoint) {
+            self.next = at;
         }
     }
+}
 
-    fn socket(&mut self, addr: SocketAddr) -> io::Result<&quinn::Endpoint> {
-        let any: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-        let fits = self
-            .endpoint
-            .as_ref()
-            .and_then(|known| known.local_addr().ok())
-            .is_some_and(|local| local.is_ipv4() == addr.is_ipv4());
-        if !fits {
-            let socket = transport::bind(any)?;
-            let runtime = Arc::new(quinn::TokioRuntime);
-            self.endpoint =
-                Some(quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?);
+/// Opens a session with the collector of this host over its unix socket: the
+/// kernel tells it who we are. Must be used within a `LocalSet`.
+///
+/// # Cancel safety
+///
+/// As [`Dialer::dial`].
+pub async fn dial_local(path: &Path, peer: &PeerDescription) -> Result<Connected, DialError> {
+    let endpoint = path.display().to_string();
+    let unreachable = |message: String| DialError::Unreachable { endpoint: endpoint.clone(), message };
+    let dialing = async {
+        let reached = reach_local(path).await.map_err(|error| unreachable(error.to_string()))?;
+        let credential = |mut to: credential::Builder<'_>| to.set_none(());
+        log_in(&endpoint, reached, false, credential, peer, &[], &[]).await
+    };
+    match tokio::time::timeout(DIAL_DEADLINE, dialing).await {
+        Ok(result) => result,
+        Err(_) => Err(unreachable(format!("no session within {} s", DIAL_DEADLINE.as_secs()))),
+    }
+}
+
+async fn log_in(
+    endpoint: &str,
+    reached: Reached,
+    has_fallback: bool,
+    credential: impl FnOnce(credential::Builder<'_>),
+    peer: &PeerDescription,
+    cluster_id: &[u8],
+    incarnations: &[(Stream, Incarnation)],
+) -> Result<Connected, DialError> {
+    let Reached { link, control, streams, probe } = reached;
+    let open = Open { link, streams, probe, has_fallback, silent: OnceCell::new() };
+    let gate: gate::Client = bootstrap(control, &open.link);
+    let mut request = gate.login_request();
+    credential(request.get().init_credential());
+    write_facts(peer, cluster_id, incarnations, request.get().init_peer());
+    let response = request.send().promise.await.map_err(|error| refusal(endpoint, &open.link, &error))?;
+    let grant = response.get().and_then(|results| results.get_grant());
+    grant
+        .and_then(|grant| read_grant(endpoint, grant, open))
+        .map_err(|error| DialError::Refused { endpoint: endpoint.to_owned(), message: error.to_string() })
+}
+
+/// A failed login: either the collector's word, or a lost connection.
+fn refusal(endpoint: &str, link: &Link, error: &capnp::Error) -> DialError {
+    match link.closing() {
+        Some(closing) if error.kind == capnp::ErrorKind::Disconnected => {
+            DialError::Unreachable { endpoint: endpoint.to_owned(), message: closing.reason }
         }
-        Ok(self.endpoint.as_ref().expect("the line above has just set it"))
+        _ => {
+            let text = error.to_string();
+            let message = text.split_once("remote exception: ").map_or(&text[..], |(_, message)| message);
+            DialError::Refused { endpoint: endpoint.to_owned(), message: message.to_owned() }
+        }
     }
 }
 
 impl Connected {
     /// Opens another stream and redeems `ticket` on it.
     pub async fn attach(&self, ticket: &[u8]) -> Result<Attachment, capnp::Error> {
-        let door: attach::Client = open_stream(&self.connection).await?;
+        let door: attach::Client = bootstrap(self.open.streams.open().await?, &self.open.link);
         let mut request = door.attach_request();
         request.get().set_ticket(ticket);
         let response = request.send().promise.await?;
@@ -214,65 +248,108 @@ impl Connected {
         })
     }
 
-    /// Waits until the connection is gone and says why.
+    /// Waits until the connection is gone and says why. Where there is a
+    /// fallback, a path that has fallen silent counts as gone: QUIC itself
+    /// would wait for a minute.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn closed(&self) -> Closing {
-        Closing::of(&self.connection.closed().await)
+        let Link::Quic(connection) = &self.open.link else { return self.open.link.closed().await };
+        if !self.open.has_fallback {
+            return self.open.link.closed().await;
+        }
+        tokio::select! {
+            closing = self.open.link.closed() => closing,
+            () = silence(connection) => {
+                let seconds = (LOOK_INTERVAL * SILENT_LOOKS).as_secs();
+                let closing = Closing::lost(format!("no packet arrived for {seconds} s"));
+                let closing = self.open.silent.get_or_init(|| closing).clone();
+                self.open.link.close(CloseCode::Done, "the path is silent");
+                closing
+            }
+        }
     }
 
-    /// Why the connection is gone, if it is.
-    pub fn closing(&self) -> Option<Closing> {
-        self.connection.close_reason().map(|reason| Closing::of(&reason))
+    /// Why the connection is gone, if it is or is about to be: over TCP a
+    /// stream may break before the reason has arrived.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn last_words(&self) -> Option<Closing> {
+        if let Some(closing) = self.open.silent.get() {
+            return Some(closing.clone());
+        }
+        tokio::time::timeout(LAST_WORDS, self.open.link.closed()).await.ok()
     }
 
-    /// Round-trip time, packets and bytes.
-    pub fn stats(&self) -> quinn::ConnectionStats {
-        self.connection.stats()
+    /// Waits until a session that had to fall back to TCP could move to QUIC;
+    /// for ever when there is nothing to move.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn can_return(&self) {
+        match &self.open.probe {
+            Some(probe) => probe.succeed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Transport, bytes, and what QUIC knows of the path.
+    pub fn path(&self) -> PathFacts {
+        self.open.link.path()
     }
 
     /// Says goodbye. The server drops everything that was granted.
     pub async fn close(self) {
-        self.connection.close(CloseCode::Done.number(), b"done");
+        let link = &self.open.link;
+        link.close(CloseCode::Done, "done");
         // One flight: the driver sends the close frame when it next runs.
-        let _ = tokio::time::timeout(Duration::from_millis(200), self.connection.closed()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(200), link.closed()).await;
         tokio::task::yield_now().await;
     }
 }
 
-async fn resolve(endpoint: &str) -> io::Result<SocketAddr> {
-    let endpoint = endpoint.to_owned();
-    if let Ok(addr) = endpoint.parse() {
-        return Ok(addr);
+/// Ends when packets go out and none comes in. Counted in looks, not by the
+/// clock: a process that stood still has not listened either.
+async fn silence(connection: &quinn::Connection) {
+    let mut before = connection.stats();
+    let (mut looks, mut unanswered) = (0, 0);
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let now = connection.stats();
+        if now.udp_rx.datagrams != before.udp_rx.datagrams {
+            (looks, unanswered) = (0, 0);
+        } else {
+            unanswered += now.udp_tx.datagrams - before.udp_tx.datagrams;
+            looks += u32::from(unanswered > 0);
+        }
+        if looks >= SILENT_LOOKS && unanswered >= UNANSWERED_MIN {
+            return;
+        }
+        before = now;
     }
-    let found = tokio::task::spawn_blocking(move || endpoint.to_socket_addrs().map(|mut found| found.next()));
-    found.await.map_err(io::Error::other)??.ok_or_else(|| io::Error::other("the name has no address"))
 }
 
-/// A stream with an RPC system of its own; returns the peer's bootstrap.
-async fn open_stream<C: capnp::capability::FromClientHook>(
-    connection: &quinn::Connection,
-) -> Result<C, capnp::Error> {
-    let (send, receive) = connection
-        .open_bi()
-        .await
-        .map_err(|error| capnp::Error::disconnected(format!("no stream: {error}")))?;
+/// Runs the RPC system of a stream of `link`; returns the peer's bootstrap.
+fn bootstrap<C: capnp::capability::FromClientHook>(stream: LinkStream, link: &Link) -> C {
     let terms = Rc::new(Terms::new(StreamLimits::CLIENT, Arc::new(Meter::default())));
-    let (system, bootstrap) = StreamSystem::client(receive, send, terms);
-    let connection = connection.clone();
+    let (system, bootstrap) = stream.client(terms);
+    let link = link.clone();
     tokio::task::spawn_local(async move {
-        match system.run(connection.closed()).await {
+        match system.run(link.closed()).await {
             Ok(()) => {}
             Err(StreamEnd::Violation(reason)) => {
                 tracing::warn!(%reason, "the collector broke a bound");
-                connection.close(CloseCode::Limit.number(), reason.as_bytes());
+                link.close(CloseCode::Limit, &reason);
             }
             Err(error) => tracing::debug!(error = ?error.to_string(), "a stream failed"),
         }
     });
-    Ok(bootstrap)
+    bootstrap
 }
 
 fn write_facts(
@@ -294,11 +371,7 @@ fn write_facts(
     }
 }
 
-fn read_grant(
-    endpoint: &str,
-    from: grant::Reader<'_>,
-    connection: quinn::Connection,
-) -> Result<Connected, capnp::Error> {
+fn read_grant(endpoint: &str, from: grant::Reader<'_>, open: Open) -> Result<Connected, capnp::Error> {
     let mut resume = Vec::new();
     for entry in from.get_resume()? {
         resume.push(Resume {
@@ -328,6 +401,6 @@ fn read_grant(
         logs_per_batch_max: limits.get_logs_per_batch_max() as usize,
         series_per_batch_max: limits.get_series_per_batch_max() as usize,
         granted,
-        connection,
+        open,
     })
 }

@@ -41,8 +41,8 @@ impl CloseCode {
         CloseCode::Internal,
     ];
 
-    fn of(number: VarInt) -> Option<CloseCode> {
-        Self::ALL.into_iter().find(|code| code.number() == number)
+    pub(crate) fn of(number: u64) -> Option<CloseCode> {
+        Self::ALL.into_iter().find(|code| u64::from(*code as u32) == number)
     }
 
     pub(crate) fn number(self) -> VarInt {
@@ -60,14 +60,19 @@ pub struct Closing {
 }
 
 impl Closing {
+    /// The connection failed; nobody said why.
+    pub(crate) fn lost(reason: impl Into<String>) -> Closing {
+        Closing { code: None, reason: reason.into() }
+    }
+
     pub(crate) fn of(error: &quinn::ConnectionError) -> Closing {
         match error {
             quinn::ConnectionError::ApplicationClosed(close) if !close.reason.is_empty() => Closing {
-                code: CloseCode::of(close.error_code),
+                code: CloseCode::of(close.error_code.into_inner()),
                 reason: String::from_utf8_lossy(&close.reason).into_owned(),
             },
             quinn::ConnectionError::ApplicationClosed(close) => {
-                Closing { code: CloseCode::of(close.error_code), reason: error.to_string() }
+                Closing { code: CloseCode::of(close.error_code.into_inner()), reason: error.to_string() }
             }
             other => Closing { code: None, reason: other.to_string() },
         }

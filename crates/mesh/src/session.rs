@@ -1,13 +1,13 @@
 //! Who is connected: facts of each session that any thread may read.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::activity::Activity;
-use crate::{Budget, CloseCode, Grant, Lease, Ledger, MeshLimits, Meter, Principal, Role};
+use crate::link::Link;
+use crate::{Budget, CloseCode, Grant, Lease, Ledger, MeshLimits, Meter, Principal, Remote, Role};
 
 /// What a peer said of itself at login. Nothing is decided by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Session {
     report: Mutex<AgentReport>,
     meter: Arc<Meter>,
     budget: Budget,
-    connection: quinn::Connection,
+    link: Link,
     path: Mutex<SeenPath>,
     activity: Arc<Activity>,
     grant: Grant,
@@ -49,14 +49,16 @@ pub struct Session {
 /// Where the peer was when somebody last looked.
 #[derive(Debug)]
 struct SeenPath {
-    remote: SocketAddr,
+    remote: Remote,
     migrations: u32,
 }
 
 /// The path between a peer and us, as of now.
 #[derive(Clone, Copy, Debug)]
 pub struct PathFacts {
-    pub remote: SocketAddr,
+    pub remote: Remote,
+    /// `quic`, `tcp` or `unix`. Only QUIC knows its round-trip time,
+    /// congestion window, MTU and losses; the others show zero.
     pub transport: &'static str,
     /// How often the peer's address was seen to have changed.
     pub migrations: u32,
@@ -64,7 +66,7 @@ pub struct PathFacts {
     pub congestion_window_bytes: u64,
     pub mtu_bytes: u16,
     pub lost_packets: u64,
-    /// UDP payload.
+    /// UDP payload, or bytes before TLS.
     pub bytes_received: u64,
     pub bytes_sent: u64,
 }
@@ -83,11 +85,11 @@ impl Session {
         principal: Principal,
         peer: PeerDescription,
         connected_unix_ms: i64,
-        connection: quinn::Connection,
+        link: Link,
         holdings: Holdings,
     ) -> Self {
         let Holdings { activity, grant, meter, budget } = holdings;
-        let path = Mutex::new(SeenPath { remote: connection.remote_address(), migrations: 0 });
+        let path = Mutex::new(SeenPath { remote: link.path().remote, migrations: 0 });
         Session {
             id,
             principal,
@@ -100,7 +102,7 @@ impl Session {
             report: Mutex::default(),
             meter,
             budget,
-            connection,
+            link,
             path,
             activity,
             grant,
@@ -152,22 +154,13 @@ impl Session {
 
     /// The path in use: it may move.
     pub fn path(&self) -> PathFacts {
-        let (remote, stats) = (self.connection.remote_address(), self.connection.stats());
+        let mut path = self.link.path();
         let mut seen = self.path.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.remote != remote {
-            *seen = SeenPath { remote, migrations: seen.migrations + 1 };
+        if seen.remote != path.remote {
+            *seen = SeenPath { remote: path.remote, migrations: seen.migrations + 1 };
         }
-        PathFacts {
-            remote,
-            transport: "quic",
-            migrations: seen.migrations,
-            rtt: stats.path.rtt,
-            congestion_window_bytes: stats.path.cwnd,
-            mtu_bytes: stats.path.current_mtu,
-            lost_packets: stats.path.lost_packets,
-            bytes_received: stats.udp_rx.bytes,
-            bytes_sent: stats.udp_tx.bytes,
-        }
+        path.migrations = seen.migrations;
+        path
     }
 }
 
@@ -251,8 +244,7 @@ impl Registry {
         let mut sessions = self.locked();
         if session.principal.role == Role::Agent {
             for older in sessions.values().filter(|older| older.principal == session.principal) {
-                let reason = b"a newer session of this agent took over";
-                older.connection.close(CloseCode::Superseded.number(), reason);
+                older.link.close(CloseCode::Superseded, "a newer session of this agent took over");
             }
         }
         sessions.insert(session.id, session);

@@ -1,4 +1,4 @@
-//! Certificates from PEM files, and the TLS half of QUIC.
+//! Certificates from PEM files, for QUIC and for TLS over TCP.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -137,13 +137,18 @@ fn check_validity(path: &Path, chain: &[CertificateDer<'static>]) -> Result<(), 
 }
 
 /// The server's half: its chain and key. TLS 1.3 only, no early data.
-pub(crate) fn server(certificates: &Certificates) -> Result<QuicServerConfig, TlsError> {
+pub(crate) fn server(certificates: &Certificates) -> Result<rustls::ServerConfig, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificates.0.clone());
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// The same for QUIC.
+pub(crate) fn quic_server(config: rustls::ServerConfig) -> Result<QuicServerConfig, TlsError> {
     QuicServerConfig::try_from(config)
         .map_err(|error| TlsError::Rustls(rustls::Error::General(error.to_string())))
 }
@@ -159,7 +164,7 @@ pub fn check_certificate(certificate: &Path, key: &Path) -> Result<(), TlsError>
 }
 
 /// The client's half: whom it trusts, nobody but the CA in `ca`.
-pub(crate) fn client(ca: &Path) -> Result<QuicClientConfig, TlsError> {
+pub(crate) fn client(ca: &Path) -> Result<rustls::ClientConfig, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(ca)? {
         roots.add(certificate).map_err(|error| TlsError::Certificates {
@@ -173,6 +178,11 @@ pub(crate) fn client(ca: &Path) -> Result<QuicClientConfig, TlsError> {
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_early_data = false;
+    Ok(config)
+}
+
+/// The same for QUIC.
+pub(crate) fn quic_client(config: rustls::ClientConfig) -> Result<QuicClientConfig, TlsError> {
     QuicClientConfig::try_from(config)
         .map_err(|error| TlsError::Rustls(rustls::Error::General(error.to_string())))
 }

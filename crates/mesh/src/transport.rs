@@ -1,4 +1,4 @@
-//! QUIC settings and sockets. Every bound is explicit: quinn's defaults let
+//! The choice of a transport; QUIC settings and sockets. Every bound is explicit: quinn's defaults let
 //! one connection hold 250 MB, and the operating system's default socket
 //! buffers lose packets even on loopback.
 
@@ -10,9 +10,25 @@ use std::time::Duration;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// What carries a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// QUIC, and TLS over TCP where that does not get through.
+    #[default]
+    Auto,
+    Quic,
+    Tcp,
+}
+
+impl Transport {
+    /// As configuration files and command lines write them.
+    pub const NAMES: [(&'static str, Transport); 3] =
+        [("auto", Transport::Auto), ("quic", Transport::Quic), ("tcp", Transport::Tcp)];
+}
+
 /// Streams of one connection: control, bulk or query, and one to spare while
 /// an old one is torn down.
-const STREAMS_MAX: u32 = 4;
+pub(crate) const STREAMS_MAX: u32 = 4;
 /// What one stream may have in flight towards us: two of the largest batches.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// What one connection may have in flight towards us.

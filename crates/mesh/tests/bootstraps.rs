@@ -10,9 +10,10 @@ use capnp::any_pointer;
 use capnp::capability::Client;
 use capnp::traits::HasTypeId;
 use capnp_rpc::rpc_twoparty_capnp::Side;
+use lm_mesh::Transport;
 use lm_schema::mesh_capnp::{attach, gate, grant};
 use lm_schema::operator_capnp::session_facts;
-use support::{Bench, gateway, run, values};
+use support::{Bench, gateway, run_over, values};
 
 /// A connection of our own, so that its streams' bootstraps are ours to call.
 async fn connection(bench: &Bench) -> (quinn::Endpoint, quinn::Connection) {
@@ -86,7 +87,7 @@ fn is_coded(answer: &str) -> bool {
 
 #[test]
 fn whatever_is_sent_to_the_gate_is_refused_in_words() {
-    run(async |bench| {
+    run_over(Transport::Quic, async |bench| {
         for shape in &SHAPES {
             let (_endpoint, connection) = connection(bench).await;
             let gate = bootstrap(&connection).await;
@@ -102,7 +103,7 @@ fn whatever_is_sent_to_the_gate_is_refused_in_words() {
 
 #[test]
 fn whatever_is_sent_to_a_stream_is_refused_in_words() {
-    run(async |bench| {
+    run_over(Transport::Quic, async |bench| {
         let (_endpoint, connection) = connection(bench).await;
         let control = bootstrap(&connection).await;
         let control = gate::Client { client: control };

@@ -15,7 +15,8 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
     Admission, Attachment, Capability, Credentials, Dialer, DialerConfig, Granted, Host, MeshLimits, Peer,
-    PeerDescription, Principal, Refusal, Role, Server, ServerConfig, Session, TokenTable, token_digest,
+    PeerDescription, Principal, Refusal, Role, Server, ServerConfig, Session, TokenTable, Transport,
+    token_digest,
 };
 use lm_schema::mesh_capnp::{agent_session, attach, batch_sink, gate};
 
@@ -132,6 +133,8 @@ impl Bench {
         let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            transport: Transport::Auto,
+            operator_socket: None,
             certificate: path("chain.pem"),
             key: path("key.pem"),
             reset_key: [7; 64],
@@ -199,6 +202,8 @@ impl Bench {
             server_name: Some("localhost".to_owned()),
             ca: self.path("ca.pem"),
             token: self.path("token-2"),
+            transport: Transport::Quic,
+            retry_quic_after: Duration::from_secs(300),
         });
         let peer = PeerDescription::default();
         let connected = dialer.dial(&peer, b"", &[]).await.unwrap();

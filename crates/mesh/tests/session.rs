@@ -1,5 +1,5 @@
 //! Sessions over real sockets: who gets in, what a ticket is worth, and what
-//! becomes of peers that misbehave.
+//! becomes of peers that misbehave. Everything holds over QUIC and over TCP.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -13,10 +13,12 @@ use futures::future::LocalBoxFuture;
 use lm_mesh::{
     Admission, Attachment, Capability, Connected, Credentials, DialError, Dialer, DialerConfig, Granted,
     Host, Peer, PeerDescription, Principal, Refusal, Registry, Role, Server, ServerConfig, TokenTable,
-    token_digest,
+    Transport, token_digest,
 };
 use lm_model::{Incarnation, Resume, Stream};
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::client::TlsStream;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -94,19 +96,23 @@ impl batch_sink::Server for Sink {
 
 struct Bench {
     dir: tempfile::TempDir,
+    /// Of the peers, and of the server.
+    transport: Transport,
+    listen_with: Transport,
     server: Option<Server>,
     host: Arc<TestHost>,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    fn new(transport: Transport) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         certificates(dir.path(), "ca.pem", "chain.pem", "key.pem");
         secret(&dir.path().join("token"), TOKEN);
         secret(&dir.path().join("wrong"), &TOKEN.replace('0', "9"));
         let second = TOKEN.replace('0', "8");
         secret(&dir.path().join("token-2"), &second);
-        let mut bench = Bench { dir, server: None, host: Arc::default() };
+        let mut bench =
+            Bench { dir, transport, listen_with: Transport::Auto, server: None, host: Arc::default() };
         bench.start("127.0.0.1:0".parse().unwrap());
         bench
     }
@@ -119,6 +125,8 @@ impl Bench {
         let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen,
+            transport: self.listen_with,
+            operator_socket: Some(self.path("operator.sock")),
             certificate: self.path("chain.pem"),
             key: self.path("key.pem"),
             reset_key: [7; 64],
@@ -126,6 +134,11 @@ impl Bench {
         };
         self.server =
             Some(Server::start(config, credentials, Registry::default(), self.host.clone()).unwrap());
+    }
+
+    fn stop(&mut self) {
+        let server = self.server.take().unwrap();
+        std::thread::spawn(move || server.drain()).join().unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -146,6 +159,8 @@ impl Bench {
             server_name: Some("localhost".to_owned()),
             ca: self.path(ca),
             token: self.path(token),
+            transport: self.transport,
+            retry_quic_after: Duration::from_millis(200),
         })
     }
 
@@ -180,8 +195,16 @@ fn certificates(dir: &Path, ca: &str, chain: &str, key: &str) {
     secret(&dir.join(key), &server_key.serialize_pem());
 }
 
-fn run(test: impl AsyncFnOnce(&mut Bench)) {
-    let mut bench = Bench::new();
+/// Runs a test over each transport.
+fn run(test: impl AsyncFn(&mut Bench)) {
+    for transport in [Transport::Quic, Transport::Tcp] {
+        println!("over {transport:?}");
+        run_over(transport, &test);
+    }
+}
+
+fn run_over(transport: Transport, test: &impl AsyncFn(&mut Bench)) {
+    let mut bench = Bench::new(transport);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(30), test(&mut bench)).await.expect("the test hangs");
@@ -229,6 +252,8 @@ fn a_login_grants_a_session_and_a_ticket_a_stream() {
         eventually("the session is listed", || registry.sessions().len() == 1).await;
         let session = &registry.sessions()[0];
         assert_eq!(session.peer.hostname, "h[1m", "control characters are left out");
+        let expected = if bench.transport == Transport::Quic { "quic" } else { "tcp" };
+        assert_eq!((session.path().transport, connected.path().transport), (expected, expected));
         assert!(session.path().bytes_received > 500_000);
         connected.close().await;
         eventually("the session ends", || registry.sessions().is_empty()).await;
@@ -323,8 +348,7 @@ fn a_restarted_server_tells_old_connections_at_once() {
         let connected = bench.connect().await;
         let addr = bench.addr();
         let began = Instant::now();
-        let server = bench.server.take().unwrap();
-        std::thread::spawn(move || server.drain()).join().unwrap();
+        bench.stop();
         let reason = tokio::time::timeout(Duration::from_secs(5), connected.closed()).await.unwrap();
         assert_eq!(reason.code, Some(lm_mesh::CloseCode::Drain), "{reason}");
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -336,11 +360,9 @@ fn a_restarted_server_tells_old_connections_at_once() {
 #[test]
 fn a_peer_that_does_not_log_in_is_cut() {
     run(async |bench| {
-        let silent = silent_connection(bench).await;
-        let (mut send, _receive) = silent.open_bi().await.unwrap();
-        send.write_all(&[0]).await.unwrap();
+        let silent = Raw::open(bench, &[0]).await;
         let began = Instant::now();
-        let reason = silent.closed().await.to_string();
+        let reason = silent.closed().await;
         assert!(reason.contains("no login within 5 s"), "{reason}");
         assert!(began.elapsed() < Duration::from_secs(8));
     });
@@ -355,13 +377,89 @@ fn garbage_and_giant_claims_end_the_connection_only() {
             (&[0xff; 64], "invalid: a message of no segments"),
         ];
         for (bytes, expected) in hostile {
-            let hostile = silent_connection(bench).await;
-            let (mut send, _receive) = hostile.open_bi().await.unwrap();
-            send.write_all(bytes).await.unwrap();
+            let hostile = Raw::open(bench, bytes).await;
             let reason = tokio::time::timeout(Duration::from_secs(8), hostile.closed()).await.unwrap();
-            assert!(reason.to_string().contains(expected), "{reason}");
+            assert!(reason.contains(expected), "{reason}");
         }
         bench.connect().await.close().await;
+    });
+}
+
+#[test]
+fn what_is_no_frame_and_joins_no_session_is_closed() {
+    run_over(Transport::Tcp, &async |bench| {
+        for (bytes, farewell) in [
+            (vec![9; 64], ""),
+            (vec![0, 0, 0, 0], ""),
+            ([[1, 32, 0, 0].as_slice(), &[5; 32]].concat(), "no such session"),
+        ] {
+            let mut hostile = tls_connection(bench).await;
+            hostile.write_all(&bytes).await.unwrap();
+            hostile.flush().await.unwrap();
+            let mut said = Vec::new();
+            let reading = hostile.read_to_end(&mut said);
+            let _ = tokio::time::timeout(Duration::from_secs(4), reading).await.expect("it is closed");
+            assert!(String::from_utf8_lossy(&said).ends_with(farewell), "{said:?}");
+            assert_eq!(said.is_empty(), farewell.is_empty());
+        }
+        bench.connect().await.close().await;
+    });
+}
+
+#[test]
+fn where_quic_does_not_get_through_a_session_falls_back_and_can_return() {
+    run_over(Transport::Auto, &async |bench| {
+        let addr = bench.addr();
+        bench.stop();
+        bench.listen_with = Transport::Tcp;
+        bench.start(addr);
+        let connected = bench.connect().await;
+        assert_eq!(connected.path().transport, "tcp");
+        let returns = connected.can_return();
+        tokio::pin!(returns);
+        // A try every 200 ms, each for 3 s, gets no answer.
+        assert!(tokio::time::timeout(Duration::from_millis(600), &mut returns).await.is_err());
+        bench.stop();
+        bench.listen_with = Transport::Auto;
+        bench.start(addr);
+        tokio::time::timeout(Duration::from_secs(8), returns).await.expect("QUIC works again");
+        assert_eq!(bench.connect().await.path().transport, "quic");
+        // A wrong certificate is no reason to fall back.
+        certificates(bench.dir.path(), "other-ca.pem", "other-chain.pem", "other-key.pem");
+        bench.stop();
+        bench.listen_with = Transport::Quic;
+        bench.start(addr);
+        let nobody = std::net::TcpListener::bind(addr).unwrap();
+        nobody.set_nonblocking(true).unwrap();
+        let error = bench.dialer("token", "other-ca.pem").dial(&peer(), b"", &[]).await.err().unwrap();
+        assert!(matches!(error, DialError::Untrusted { .. }), "{error}");
+        assert!(nobody.accept().is_err(), "TCP was tried too");
+    });
+}
+
+#[test]
+fn root_and_our_own_user_log_in_over_the_unix_socket() {
+    use std::os::unix::fs::PermissionsExt;
+    run_over(Transport::Quic, &async |bench| {
+        let path = bench.path("operator.sock");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let connected = lm_mesh::dial_local(&path, &peer()).await.unwrap();
+        assert!(connected.identity.starts_with("local:"), "{}", connected.identity);
+        assert_eq!(connected.path().transport, "unix");
+        let registry = bench.registry();
+        eventually("the session is listed", || registry.sessions().len() == 1).await;
+        assert_eq!(registry.sessions()[0].principal.role, lm_mesh::Role::Operator);
+        assert!(connected.attach(b"").await.is_err(), "a local session has one stream");
+        connected.close().await;
+        eventually("the session ends", || registry.sessions().is_empty()).await;
+        // What a killed server left is replaced; a drained one leaves nothing.
+        let addr = bench.addr();
+        bench.stop();
+        assert!(!path.exists());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        bench.start(addr);
+        lm_mesh::dial_local(&path, &peer()).await.unwrap().close().await;
     });
 }
 
@@ -370,8 +468,47 @@ thread_local! {
     static ENDPOINTS: RefCell<Vec<quinn::Endpoint>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A TLS handshake with the right protocol, and nothing after it.
-async fn silent_connection(bench: &Bench) -> quinn::Connection {
+/// A peer that sends what it likes on a control stream.
+enum Raw {
+    Quic(quinn::Connection, quinn::SendStream),
+    Tcp(Box<TlsStream<tokio::net::TcpStream>>),
+}
+
+impl Raw {
+    async fn open(bench: &Bench, bytes: &[u8]) -> Raw {
+        if bench.transport == Transport::Quic {
+            let connection = silent_connection(bench).await;
+            let (mut send, _) = connection.open_bi().await.unwrap();
+            send.write_all(bytes).await.unwrap();
+            return Raw::Quic(connection, send);
+        }
+        let mut connection = tls_connection(bench).await;
+        let frames = [&[1, 0, 0, 0, 0, bytes.len() as u8, 0, 0][..], bytes].concat();
+        connection.write_all(&frames).await.unwrap();
+        connection.flush().await.unwrap();
+        Raw::Tcp(Box::new(connection))
+    }
+
+    /// Waits for the end, and answers what the server said at it.
+    async fn closed(self) -> String {
+        match self {
+            Raw::Quic(connection, _send) => connection.closed().await.to_string(),
+            Raw::Tcp(mut connection) => {
+                let mut said = Vec::new();
+                let _ = connection.read_to_end(&mut said).await;
+                String::from_utf8_lossy(&said).into_owned()
+            }
+        }
+    }
+}
+
+async fn tls_connection(bench: &Bench) -> TlsStream<tokio::net::TcpStream> {
+    let socket = tokio::net::TcpStream::connect(bench.addr()).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(trusting(bench)));
+    connector.connect("localhost".try_into().unwrap(), socket).await.unwrap()
+}
+
+fn trusting(bench: &Bench) -> rustls::ClientConfig {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(bench.path("ca.pem")).unwrap()).unwrap();
@@ -382,6 +519,12 @@ async fn silent_connection(bench: &Bench) -> quinn::Connection {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![lm_mesh::ALPN.to_vec()];
+    tls
+}
+
+/// A TLS handshake over QUIC with the right protocol, and nothing after it.
+async fn silent_connection(bench: &Bench) -> quinn::Connection {
+    let tls = trusting(bench);
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));

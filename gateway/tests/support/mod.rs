@@ -716,6 +716,8 @@ fn start(directory: &Path, script: &Arc<Script>, addr: SocketAddr) -> Server {
     let credentials = Credentials::new(table);
     let config = ServerConfig {
         listen: addr,
+        transport: lm_mesh::Transport::Auto,
+        operator_socket: None,
         certificate: directory.join("cert.pem"),
         key: directory.join("key.pem"),
         reset_key: [3; 64],

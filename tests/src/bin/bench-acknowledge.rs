@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use lm_mesh::{Attachment, Dialer, DialerConfig, Granted, PeerDescription};
+use lm_mesh::{Attachment, Dialer, DialerConfig, Granted, PeerDescription, Transport};
 use lm_model::{BatchId, Incarnation, Labels, Stream, Timestamp};
 use lm_schema::batch::{BatchHeader, Body, Encoder, SampleColumns};
 use lm_schema::mesh_capnp::{batch_sink, receipt};
@@ -33,6 +33,8 @@ fn main() -> anyhow::Result<()> {
         server_name: None,
         ca: PathBuf::from(ca),
         token: PathBuf::from(token),
+        transport: Transport::Auto,
+        retry_quic_after: Duration::from_secs(300),
     };
     tokio::task::LocalSet::new().block_on(&runtime, run(config, PathBuf::from(dir), rate, seconds))
 }

@@ -197,6 +197,8 @@ fn main() -> anyhow::Result<()> {
                 server_name: None,
                 ca: config.ca,
                 token: config.token.clone(),
+                transport: lm_mesh::Transport::Quic,
+                retry_quic_after: Duration::from_secs(300),
             };
             let one = |name| One { name, connected: None, sink: None, maker: BatchMaker::new(1) };
             let part = Part {

@@ -98,10 +98,10 @@ async fn push_steadily(config: &MeshConfig, period: Duration, shared: &Shared) -
         value += 1.0;
         let batch = maker.samples(&[("__name__", "honest")], &[(unix_ms(), value)]);
         loop {
-            let receipt = session.push(&batch).await.map_err(|error| {
-                let closing = session.connected.closing();
-                format!("{error} ({closing:?})")
-            })?;
+            let receipt = match session.push(&batch).await {
+                Ok(receipt) => receipt,
+                Err(error) => return Err(format!("{error} ({:?})", session.connected.last_words().await)),
+            };
             match receipt.outcome {
                 Outcome::Durable => break,
                 Outcome::RetryAfterMs(wait) => {

@@ -339,6 +339,8 @@ impl Bench {
         let script: Arc<Mutex<Script>> = Arc::default();
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            transport: lm_mesh::Transport::Auto,
+            operator_socket: None,
             certificate: path("chain.pem"),
             key: path("key.pem"),
             reset_key: [5; 64],

@@ -12,7 +12,7 @@ use futures::future::Shared;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use tokio::sync::Notify;
 
-use super::frame::{Segments, read_body, read_table};
+use super::message::{Segments, read_body, read_table};
 use super::refusal::{Refused, invalid, limit};
 use super::tables::{Incoming, Tables};
 use super::writer::{Outbound, Unsent, Watched};

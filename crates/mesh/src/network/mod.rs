@@ -2,7 +2,7 @@
 //!
 //! capnp-rpc accepts any number of outstanding calls, references and bytes,
 //! and allocates what a peer claims. Here every message passes a gate in both
-//! directions: its size is checked before it is read ([`frame`]), batches take
+//! directions: its size is checked before it is read ([`message`]), batches take
 //! their memory from a budget of the process ([`Budget`]), and what the peer
 //! then holds is counted and bounded ([`tables`]). What a bound costs stands
 //! in [`MeshLimits`]; what is held, in [`Meter`]. Breaking a bound ends the
@@ -13,8 +13,8 @@
 
 mod budget;
 mod connection;
-mod frame;
 mod limits;
+mod message;
 mod meter;
 mod refusal;
 mod shares;

@@ -13,10 +13,11 @@ use tokio::sync::oneshot;
 use super::{Admission, Capability, Peer, Shared};
 use crate::activity::Activity;
 use crate::ledger::{Root, told};
+use crate::link::Link;
 use crate::network::Terms;
 use crate::session::Holdings;
 use crate::tickets::{Attachment, Tickets};
-use crate::{Credentials, PeerDescription, Principal, Role, Session, transport};
+use crate::{PeerDescription, Principal, Remote, Role, Session};
 
 /// A login that was granted. Dropping the root ends what it was granted.
 pub(super) struct LoggedIn {
@@ -27,18 +28,18 @@ pub(super) struct LoggedIn {
 /// The bootstrap of a control stream.
 pub(super) fn client(
     shared: Arc<Shared>,
-    connection: quinn::Connection,
+    link: Link,
     terms: Rc<Terms>,
     admitted: oneshot::Sender<LoggedIn>,
 ) -> capnp::capability::Client {
-    let server = GateServer { shared, connection, terms, admitted: RefCell::new(Some(admitted)) };
+    let server = GateServer { shared, link, terms, admitted: RefCell::new(Some(admitted)) };
     let gate: gate::Client = capnp_rpc::new_client(server);
     gate.client
 }
 
 struct GateServer {
     shared: Arc<Shared>,
-    connection: quinn::Connection,
+    link: Link,
     /// Of the stream that it is the bootstrap of.
     terms: Rc<Terms>,
     /// Taken by the first login, right or wrong: there is no second try on
@@ -71,12 +72,12 @@ impl GateServer {
             .take()
             .ok_or_else(|| capnp::Error::failed("invalid: one login a connection".to_owned()))?;
         let params = params.get()?;
-        let principal = verify(&self.shared.credentials, params.get_credential()?)
-            .inspect_err(|_| self.shared.registry.login_refused())?;
+        let principal =
+            self.verify(params.get_credential()?).inspect_err(|_| self.shared.registry.login_refused())?;
         let (peer, root) = self.describe(params.get_peer()?, principal)?;
         // Once more, now that the ledger knows it: a token that was taken away
         // in between was revoked without this session.
-        let still = verify(&self.shared.credentials, params.get_credential()?)?;
+        let still = self.verify(params.get_credential()?)?;
         if still != peer.session.principal {
             return Err(capnp::Error::failed(DENIED.to_owned()));
         }
@@ -89,10 +90,23 @@ impl GateServer {
         write_grant(&peer.session, admission, results.get().init_grant());
         // Before the peer reads that it may.
         self.terms.change(self.shared.registry.limits().control, None);
-        transport::trust(&self.connection);
+        self.link.trust();
         // The receiver waits until the deadline; when it is gone, so is the connection.
         let _ = admitted.send(LoggedIn { peer, root });
         Ok(())
+    }
+
+    fn verify(&self, from: credential::Reader<'_>) -> Result<Principal, capnp::Error> {
+        let found = match (from.which()?, self.link.path().remote) {
+            (credential::Bearer(token), _) => self.shared.credentials.verify(token?.to_str()?),
+            // The kernel vouches for a process of this host.
+            (credential::None(()), Remote::Local { uid, .. }) => return local_operator(uid),
+            (credential::None(()), Remote::Socket(_)) => None,
+        };
+        found.ok_or_else(|| {
+            tracing::warn!("login refused: unknown credential");
+            capnp::Error::failed(DENIED.to_owned())
+        })
     }
 
     fn describe(
@@ -131,7 +145,7 @@ impl GateServer {
                 hostname: text(from.get_hostname()?)?,
             },
             unix_ms(),
-            self.connection.clone(),
+            self.link.clone(),
             Holdings {
                 activity,
                 grant: root.0.clone(),
@@ -158,15 +172,19 @@ fn calls_in_flight_max(role: Role) -> u32 {
     }
 }
 
-fn verify(credentials: &Credentials, from: credential::Reader<'_>) -> Result<Principal, capnp::Error> {
-    let token = match from.which()? {
-        credential::Bearer(token) => token?.to_str()?,
-        credential::None(()) => return Err(capnp::Error::failed(DENIED.to_owned())),
+/// Root and our own user may do to us what they like anyway.
+fn local_operator(uid: u32) -> Result<Principal, capnp::Error> {
+    let name = match uid {
+        0 => "local:root".to_owned(),
+        uid if uid == rustix::process::geteuid().as_raw() => format!("local:uid-{uid}"),
+        uid => {
+            tracing::warn!(uid, "local login refused");
+            return Err(capnp::Error::failed(format!(
+                "denied: uid {uid} is neither root nor the collector's own user; use a token"
+            )));
+        }
     };
-    credentials.verify(token).ok_or_else(|| {
-        tracing::warn!("login refused: unknown credential");
-        capnp::Error::failed(DENIED.to_owned())
-    })
+    Ok(Principal::new(name, Role::Operator))
 }
 
 /// Longest of each text that a peer says of itself; more is cut off.

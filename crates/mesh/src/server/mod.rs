@@ -5,13 +5,15 @@
 //! connection to a worker before its handshake, so that all of its crypto,
 //! timers and RPC run there (measured: a third less CPU a call than handing
 //! over established connections). A panic in one session ends that session.
-//! `threads` holds the threads, `serve` one connection, `gate` the login.
+//! `threads` holds the threads of QUIC, `pipes` that of TCP and unix sockets,
+//! `serve` one connection, `gate` the login.
 
 mod gate;
+mod pipes;
 mod serve;
 mod threads;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ use lm_schema::{mesh_capnp, operator_capnp};
 use tokio::sync::{mpsc, watch};
 
 use crate::tickets::Tickets;
-use crate::{Certificates, Credentials, Grant, Registry, Session, TlsError, tls, transport};
+use crate::{Certificates, Credentials, Grant, Registry, Session, TlsError, Transport, tcp, tls, transport};
+use pipes::Listeners;
 
 /// A peer that does not log in is cut after this long.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,10 +36,18 @@ const INCOMING_MAX: usize = 1024;
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_TOTAL_BYTES_MAX: u64 = 16 << 20;
 
+/// With port 0: how often to look for a port that both protocols have free.
+const ANY_PORT_TRIES: u32 = 16;
+
 /// How a server listens.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
+    /// For UDP and TCP alike.
     pub listen: SocketAddr,
+    pub transport: Transport,
+    /// Where processes of this host's root and of our own user log in as
+    /// operators, without a token.
+    pub operator_socket: Option<PathBuf>,
     /// Certificate chain and key, PEM.
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -50,8 +61,8 @@ pub struct ServerConfig {
 pub enum ServerError {
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("cannot listen on {addr} (UDP): {error}")]
-    Bind { addr: SocketAddr, error: std::io::Error },
+    #[error("cannot listen on {addr} ({protocol}): {error}")]
+    Bind { addr: SocketAddr, protocol: &'static str, error: std::io::Error },
     #[error("cannot start thread {name}: {error}")]
     Thread { name: String, error: std::io::Error },
 }
@@ -137,10 +148,43 @@ impl Server {
     ) -> Result<Server, ServerError> {
         let certificates = Certificates::open(&config.certificate, &config.key)?;
         let crypto = tls::server(&certificates)?;
-        let bind = |error| ServerError::Bind { addr: config.listen, error };
-        let socket = transport::bind(config.listen).map_err(bind)?;
-        let local_addr = socket.local_addr().map_err(bind)?;
+        let Sockets { local_addr, udp, tcp } = Sockets::bind(config.listen, config.transport)?;
+        let local = config.operator_socket.as_ref().and_then(|path| match tcp::listen_locally(path) {
+            Ok(listener) => Some((listener, path.clone())),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no logins over the operator's socket");
+                None
+            }
+        });
+        let shared = Arc::new(Shared {
+            host,
+            credentials,
+            registry: registry.clone(),
+            next_session: AtomicU64::new(1),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut server = Server { local_addr, registry, certificates, stop, threads: Vec::new() };
+        if tcp.is_some() || local.is_some() {
+            let listeners = Listeners { tcp: tcp.map(|tcp| (tcp, crypto.clone())), local };
+            let (shared, stopped) = (shared.clone(), stopped.clone());
+            let body = move || pipes::work(listeners, shared, stopped);
+            server.threads.push(threads::spawn("mesh-tcp", body)?);
+        }
+        if let Some(udp) = udp {
+            server.start_quic(&config, tls::quic_server(crypto)?, udp, shared, stopped)?;
+        }
+        Ok(server)
+    }
 
+    /// Starts the endpoint's thread and the workers.
+    fn start_quic(
+        &mut self,
+        config: &ServerConfig,
+        crypto: quinn::crypto::rustls::QuicServerConfig,
+        socket: UdpSocket,
+        shared: Arc<Shared>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), ServerError> {
         let mut quic = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         quic.transport_config(transport::stranger())
             .max_incoming(INCOMING_MAX)
@@ -154,40 +198,31 @@ impl Server {
             .min_reset_interval(Duration::from_millis(1))
             .cid_generator(|| Box::new(transport::RandomConnectionIds));
 
-        let shared = Arc::new(Shared {
-            host,
-            credentials,
-            registry: registry.clone(),
-            next_session: AtomicU64::new(1),
-        });
-        let (stop, stopped) = watch::channel(false);
-        let mut threads = Vec::new();
         let mut workers = Vec::new();
         for index in 0..config.workers.max(1) {
             let (tx, rx) = mpsc::channel(threads::WORKER_BACKLOG);
             let (shared, stopped) = (shared.clone(), stopped.clone());
-            threads
-                .push(threads::spawn(&format!("mesh-{index}"), move || threads::work(rx, shared, stopped))?);
+            let body = move || threads::work(rx, shared, stopped);
+            self.threads.push(threads::spawn(&format!("mesh-{index}"), body)?);
             workers.push(tx);
         }
         let (ready_tx, ready_rx) = std::sync::mpsc::channel();
-        let of_endpoint = shared.clone();
-        threads.push(threads::spawn("mesh-udp", move || {
+        self.threads.push(threads::spawn("mesh-udp", move || {
             let runtime = threads::runtime();
             let _entered = runtime.enter();
             match quinn::Endpoint::new(endpoint, Some(quic), socket, Arc::new(quinn::TokioRuntime)) {
                 Ok(endpoint) => {
                     let _ = ready_tx.send(Ok(()));
-                    runtime.block_on(threads::accept(endpoint, workers, of_endpoint, stopped));
+                    runtime.block_on(threads::accept(endpoint, workers, shared, stopped));
                 }
                 Err(error) => {
                     let _ = ready_tx.send(Err(error));
                 }
             }
         })?);
+        let bind = |error| ServerError::Bind { addr: config.listen, protocol: "UDP", error };
         match ready_rx.recv() {
-            Ok(Ok(())) => Ok(Server { local_addr, registry, certificates, stop, threads }),
-            Ok(Err(error)) => Err(bind(error)),
+            Ok(ready) => ready.map_err(bind),
             Err(_) => Err(bind(std::io::Error::other("the endpoint's thread died"))),
         }
     }
@@ -214,5 +249,43 @@ impl Server {
                 tracing::error!("a mesh thread panicked");
             }
         }
+    }
+}
+
+/// What a server listens on: one address, two protocols.
+struct Sockets {
+    local_addr: SocketAddr,
+    udp: Option<UdpSocket>,
+    tcp: Option<TcpListener>,
+}
+
+impl Sockets {
+    fn bind(addr: SocketAddr, transport: Transport) -> Result<Sockets, ServerError> {
+        let mut tries = if addr.port() == 0 { ANY_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match Sockets::try_bind(addr, transport) {
+                // The port that UDP was given may be taken for TCP.
+                Err(_) if tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn try_bind(mut addr: SocketAddr, transport: Transport) -> Result<Sockets, ServerError> {
+        let failed = |addr, protocol| move |error| ServerError::Bind { addr, protocol, error };
+        let mut udp = None;
+        if transport != Transport::Tcp {
+            let socket = transport::bind(addr).map_err(failed(addr, "UDP"))?;
+            addr = socket.local_addr().map_err(failed(addr, "UDP"))?;
+            udp = Some(socket);
+        }
+        let mut tcp = None;
+        if transport != Transport::Quic {
+            let listener = tcp::listen(addr).map_err(failed(addr, "TCP"))?;
+            addr = listener.local_addr().map_err(failed(addr, "TCP"))?;
+            tcp = Some(listener);
+        }
+        Ok(Sockets { local_addr: addr, udp, tcp })
     }
 }

@@ -10,9 +10,11 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::gate::{self, AttachServer, LoggedIn};
 use super::{LOGIN_DEADLINE, Peer, Shared};
-use crate::CloseCode;
+use crate::link::{Incoming, Link};
 use crate::network::{Meter, Terms};
-use crate::rpc::{StreamEnd, StreamSystem};
+use crate::rpc::StreamEnd;
+use crate::transport::STREAMS_MAX;
+use crate::{CloseCode, Session};
 
 /// How long a refusal has to reach the peer before the connection closes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -24,7 +26,8 @@ const REVOKED_CALLS_WAIT: Duration = Duration::from_millis(500);
 /// way goes out first; the stream that broke the bound is gone already.
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
+/// Serves a QUIC connection from its handshake on.
+pub(super) async fn serve_quic(incoming: quinn::Incoming, shared: Arc<Shared>) {
     let remote = incoming.remote_address();
     let handshake = async { incoming.accept()?.await };
     let connection = match tokio::time::timeout(LOGIN_DEADLINE, handshake).await {
@@ -32,24 +35,37 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
         Ok(Err(error)) => return tracing::debug!(%remote, %error, "handshake failed"),
         Err(_) => return tracing::debug!(%remote, "handshake timed out"),
     };
-    let (send, receive) = match tokio::time::timeout(LOGIN_DEADLINE, connection.accept_bi()).await {
+    let link = Link::Quic(connection.clone());
+    serve(link, Incoming::Quic(connection), shared, |_| ()).await;
+}
+
+/// Serves a connection. What `logged_in` answers is kept until the session
+/// ends.
+pub(super) async fn serve<T>(
+    link: Link,
+    mut streams: Incoming,
+    shared: Arc<Shared>,
+    logged_in: impl FnOnce(&Session) -> T,
+) {
+    let remote = link.path().remote;
+    let control = match tokio::time::timeout(LOGIN_DEADLINE, streams.next()).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%remote, %error, "no control stream"),
-        Err(_) => return close(&connection, CloseCode::LoginTimeout, "no login within 5 s"),
+        Ok(Err(closing)) => return tracing::debug!(%remote, %closing, "no control stream"),
+        Err(_) => return close(&link, CloseCode::LoginTimeout, "no login within 5 s").await,
     };
     let meter = Arc::new(Meter::default());
     let terms = Rc::new(Terms::new(shared.registry.limits().anonymous, meter.clone()));
     let (admitted_tx, admitted_rx) = oneshot::channel();
-    let gate = gate::client(shared.clone(), connection.clone(), terms.clone(), admitted_tx);
-    let control = StreamSystem::server(receive, send, terms, gate);
-    let lost = connection.clone();
+    let gate = gate::client(shared.clone(), link.clone(), terms.clone(), admitted_tx);
+    let control = control.server(terms, gate);
+    let lost = link.clone();
     let mut control = tokio::task::spawn_local(async move { control.run(lost.closed()).await });
 
     let LoggedIn { peer, root } = tokio::select! {
         // Its end drops the login too, but is the cause.
         biased;
         ended = &mut control => {
-            let reason = control_ended(&connection, &shared, ended).await;
+            let reason = control_ended(&link, &shared, ended).await;
             return tracing::debug!(%remote, %reason, "ended before login");
         }
         admitted = tokio::time::timeout(LOGIN_DEADLINE, admitted_rx) => match admitted {
@@ -57,17 +73,18 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
             // The refusal itself goes out as the login's answer first.
             Ok(Err(_)) => {
                 tokio::time::sleep(LAST_WORDS).await;
-                return close(&connection, CloseCode::Denied, "login refused");
+                return close(&link, CloseCode::Denied, "login refused").await;
             }
-            Err(_) => return close(&connection, CloseCode::LoginTimeout, "no login within 5 s"),
+            Err(_) => return close(&link, CloseCode::LoginTimeout, "no login within 5 s").await,
         },
     };
     let session = peer.session.clone();
     shared.registry.insert(session.clone());
-    tracing::info!(session = session.id, peer = %session.principal.name, role = session.principal.role.name(), %remote, "session opened");
+    tracing::info!(session = session.id, peer = %session.principal.name, role = session.principal.role.name(), %remote, transport = session.path().transport, "session opened");
+    let kept = logged_in(&session);
 
-    let reason = attend(&connection, &peer, control, &shared, meter).await;
-    drop(root);
+    let reason = attend(&link, &mut streams, &peer, control, &shared, meter).await;
+    drop((root, kept));
     peer.tickets.clear();
     shared.registry.remove(session.id);
     tracing::info!(session = session.id, peer = %session.principal.name, %reason, "session closed");
@@ -75,7 +92,8 @@ pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>) {
 
 /// Serves a session until it ends, and says why it did.
 async fn attend(
-    connection: &quinn::Connection,
+    link: &Link,
+    streams: &mut Incoming,
     peer: &Rc<Peer>,
     mut control: JoinHandle<Result<(), StreamEnd>>,
     shared: &Arc<Shared>,
@@ -84,25 +102,29 @@ async fn attend(
     let mut attached = JoinSet::new();
     loop {
         tokio::select! {
-            stream = connection.accept_bi() => match stream {
-                Ok((send, receive)) => {
+            stream = streams.next() => match stream {
+                // QUIC lets the peer open no more than these itself.
+                Ok(_) if attached.len() >= STREAMS_MAX as usize => {
+                    tracing::debug!(session = peer.session.id, "too many streams: one was dropped");
+                }
+                Ok(stream) => {
                     let terms = Rc::new(Terms::new(shared.registry.limits().anonymous, meter.clone()));
                     let server =
                         AttachServer { peer: peer.clone(), terms: terms.clone(), shared: shared.clone() };
                     let door: attach::Client = capnp_rpc::new_client(server);
-                    let stream = StreamSystem::server(receive, send, terms, door.client);
-                    let lost = connection.clone();
+                    let stream = stream.server(terms, door.client);
+                    let lost = link.clone();
                     attached.spawn_local(async move { stream.run(lost.closed()).await });
                 }
-                Err(error) => return error.to_string(),
+                Err(closing) => return closing.reason,
             },
-            ended = &mut control => return control_ended(connection, shared, ended).await,
+            ended = &mut control => return control_ended(link, shared, ended).await,
             Some(ended) = attached.join_next() => {
-                if let Some(reason) = stream_ended(connection, shared, ended).await {
+                if let Some(reason) = stream_ended(link, shared, ended).await {
                     return reason;
                 }
             }
-            () = peer.grant().revoked() => return revoked(connection, peer).await,
+            () = peer.grant().revoked() => return revoked(link, peer).await,
         }
     }
 }
@@ -110,7 +132,7 @@ async fn attend(
 /// Whether the end of a stream is the end of its session, and why. A handler
 /// that failed badly ends its session; the others do not notice.
 async fn stream_ended(
-    connection: &quinn::Connection,
+    link: &Link,
     shared: &Shared,
     ended: Result<Result<(), StreamEnd>, JoinError>,
 ) -> Option<String> {
@@ -123,15 +145,15 @@ async fn stream_ended(
         }
         Ok(Err(StreamEnd::Violation(reason))) => {
             shared.registry.ended_by_limit();
-            tracing::warn!(remote = %connection.remote_address(), %reason, "a peer broke a bound and is cut");
-            let _ = tokio::time::timeout(CLOSE_PAUSE, connection.closed()).await;
-            close(connection, CloseCode::Limit, &reason);
+            tracing::warn!(remote = %link.path().remote, %reason, "a peer broke a bound and is cut");
+            let _ = tokio::time::timeout(CLOSE_PAUSE, link.closed()).await;
+            close(link, CloseCode::Limit, &reason).await;
             Some(reason)
         }
         Ok(Err(StreamEnd::Panicked)) | Err(_) => {
             shared.registry.panicked();
-            tracing::error!(remote = %connection.remote_address(), "a method panicked: its session ends");
-            close(connection, CloseCode::Internal, "internal: a call failed inside the collector");
+            tracing::error!(remote = %link.path().remote, "a method panicked: its session ends");
+            close(link, CloseCode::Internal, "internal: a call failed inside the collector").await;
             Some("a method panicked".to_owned())
         }
     }
@@ -139,22 +161,26 @@ async fn stream_ended(
 
 /// Without control there is no session.
 async fn control_ended(
-    connection: &quinn::Connection,
+    link: &Link,
     shared: &Shared,
     ended: Result<Result<(), StreamEnd>, JoinError>,
 ) -> String {
-    match stream_ended(connection, shared, ended).await {
+    match stream_ended(link, shared, ended).await {
         Some(reason) => reason,
-        None => {
-            close(connection, CloseCode::ControlLost, "control stream ended");
-            "control stream ended".to_owned()
-        }
+        // The stream may have ended because the connection has.
+        None => match link.closing() {
+            Some(closing) => closing.reason,
+            None => {
+                close(link, CloseCode::ControlLost, "control stream ended").await;
+                "control stream ended".to_owned()
+            }
+        },
     }
 }
 
 /// Ends a revoked session: new calls are refused already, those under way
 /// get their answers, then the peer is told why.
-async fn revoked(connection: &quinn::Connection, peer: &Peer) -> String {
+async fn revoked(link: &Link, peer: &Peer) -> String {
     let quiet = async {
         while peer.session.activity().in_flight() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -170,10 +196,13 @@ async fn revoked(connection: &quinn::Connection, peer: &Peer) -> String {
         Some(verdict) => (CloseCode::Revoked, format!("{}: {}", verdict.code, verdict.reason)),
         None => (CloseCode::Revoked, "revoked".to_owned()),
     };
-    close(connection, code, &reason);
+    close(link, code, &reason).await;
     reason
 }
 
-fn close(connection: &quinn::Connection, code: CloseCode, reason: &str) {
-    connection.close(code.number(), reason.as_bytes());
+/// Closes, and waits until the peer was told: what its streams find when they
+/// break must not reach it before the reason does.
+async fn close(link: &Link, code: CloseCode, reason: &str) {
+    link.close(code, reason);
+    link.closed().await;
 }

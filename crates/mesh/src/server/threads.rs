@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::serve::serve;
+use super::serve::serve_quic;
 use super::{ServerError, Shared};
 use crate::CloseCode;
 
@@ -14,7 +14,7 @@ pub(super) const WORKER_BACKLOG: usize = 256;
 /// With more connections open than this, new peers must prove their address.
 const UNVALIDATED_MAX: usize = 64;
 /// How long a drain waits for peers to take note.
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
+pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn spawn(
     name: &str,
@@ -82,7 +82,7 @@ pub(super) fn work(
             let Some(next) = next else { break };
             let shared = shared.clone();
             tokio::task::spawn_local(async move {
-                let task = tokio::task::spawn_local(serve(next, shared.clone()));
+                let task = tokio::task::spawn_local(serve_quic(next, shared.clone()));
                 if let Err(error) = task.await
                     && error.is_panic()
                 {

@@ -1,4 +1,4 @@
-//! A server over QUIC that grants a tree of capabilities: a gateway's session,
+//! A server over QUIC and TCP that grants a tree of capabilities: a gateway's session,
 //! the exchange of credentials below it, readers below that, and cursors and
 //! tails below those. What a reader's methods do is chosen for the tests.
 
@@ -16,7 +16,7 @@ use futures::future::LocalBoxFuture;
 use lm_mesh::{
     Admission, Attachment, Capability, CapabilityFacts, Connected, Credentials, Dialer, DialerConfig, Grant,
     Granted, Host, Ledger, Peer, PeerDescription, Principal, Refusal, Registry, Role, Server, ServerConfig,
-    Terms, TokenTable, Verdict, token_digest,
+    Terms, TokenTable, Transport, Verdict, token_digest,
 };
 use lm_schema::mesh_capnp::{authenticated, gateway_session, user_gate};
 use lm_schema::query_capnp::{answer, cursor, reader, tail};
@@ -248,12 +248,14 @@ impl tail::Server for Tail {
 pub struct Bench {
     pub host: Arc<TestHost>,
     pub registry: Registry,
-    server: Server,
+    pub server: Server,
+    /// Of the peers.
+    pub transport: Transport,
     dir: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    fn new(transport: Transport) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let authority_key = rcgen::KeyPair::generate().unwrap();
@@ -274,6 +276,8 @@ impl Bench {
         let credentials = Credentials::new(table);
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            transport: Transport::Auto,
+            operator_socket: None,
             certificate: path("chain.pem"),
             key: path("key.pem"),
             reset_key: [7; 64],
@@ -281,7 +285,7 @@ impl Bench {
         };
         let (host, registry) = (Arc::<TestHost>::default(), Registry::default());
         let server = Server::start(config, credentials, registry.clone(), host.clone()).unwrap();
-        Bench { host, registry, server, dir }
+        Bench { host, registry, server, transport, dir }
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -295,6 +299,8 @@ impl Bench {
             server_name: Some("localhost".to_owned()),
             ca: self.ca(),
             token: self.dir.path().join(format!("token-{index}")),
+            transport: self.transport,
+            retry_quic_after: Duration::from_secs(300),
         };
         let peer = PeerDescription { product: "test".to_owned(), ..PeerDescription::default() };
         Dialer::new(config).dial(&peer, b"", &[]).await.unwrap()
@@ -329,8 +335,16 @@ fn secret(path: PathBuf, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-pub fn run(test: impl AsyncFnOnce(&Bench)) {
-    let bench = Bench::new();
+/// Runs a test over each transport.
+pub fn run(test: impl AsyncFn(&Bench)) {
+    for transport in [Transport::Quic, Transport::Tcp] {
+        println!("over {transport:?}");
+        run_over(transport, &test);
+    }
+}
+
+pub fn run_over(transport: Transport, test: impl AsyncFnOnce(&Bench)) {
+    let bench = Bench::new(transport);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(120), test(&bench)).await.expect("the test hangs");
