@@ -85,7 +85,7 @@ pub fn run(
         let _entered = runtime.enter();
         signal(SignalKind::hangup()).map_err(thread)?
     };
-    let registry = Registry::default();
+    let registry = Registry::new(settings.mesh);
     let reload = Arc::new(Reload::new(settings.clone(), tokens, registry.clone()));
     let identity = Identity::open(&settings.storage.dir)?;
     let telemetry = Telemetry::default();

@@ -1,10 +1,12 @@
 //! What the collector is told: `config/server.toml` documents every key.
 
+mod mesh;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lm_mesh::Transport;
+use lm_mesh::{MeshLimits, Transport};
 use lm_schema::DecodeLimits;
 use lm_settings::{Mistake, Section, Value, units};
 
@@ -14,6 +16,8 @@ pub const DEFAULTS: &str = include_str!("../../config/server.toml");
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub ingest: Ingest,
+    /// How much a peer may hold.
+    pub mesh: MeshLimits,
     pub auth: Auth,
     pub users: Users,
     pub operator: Operator,
@@ -133,6 +137,7 @@ impl Default for Settings {
                 max_alerts_per_batch: limits.events_per_batch_max,
                 max_calls_in_flight: 16,
             },
+            mesh: MeshLimits::default(),
             auth: Auth {
                 agent_tokens_file: "/etc/lightmetrics/ingest-tokens.toml".into(),
                 gateway_token_file: "/etc/lightmetrics/gateway-token".into(),
@@ -184,6 +189,15 @@ impl Settings {
     fn take(root: &mut Section<'_, '_>) -> Settings {
         let mut settings = Settings::default();
         settings.ingest.take(root.section("ingest"));
+        mesh::take(&mut settings.mesh, root.section("mesh"));
+        let largest = settings.ingest.max_batch_bytes + mesh::AROUND_A_BATCH;
+        if (settings.mesh.bulk.message_bytes_max as u64) < largest {
+            root.complain_at(
+                "mesh",
+                "mesh.bulk.message_bytes_max must be at least ingest.max_batch_bytes and 64KiB: \
+                 the largest batch would end its session",
+            );
+        }
         settings.auth.take(root.section("auth"));
         let mut users = root.section("users");
         users.read("tokens_file", &mut settings.users.tokens_file, |value| match value {

@@ -15,7 +15,7 @@ pub enum StreamKind {
 
 /// Bounds of one stream. Breaking one that stands under "ends the session"
 /// closes the connection with [`crate::CloseCode::Limit`] and a reason.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
     pub kind: StreamKind,
     /// Largest message. Ends the session, before a byte of the body is read.
@@ -55,7 +55,7 @@ pub struct StreamLimits {
 }
 
 /// Bounds of a server's streams and of all its sessions together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MeshLimits {
     /// Before login, and of a stream whose ticket was not redeemed yet.
     pub anonymous: StreamLimits,

@@ -14,7 +14,7 @@ use super::{Admission, Capability, Peer, Shared};
 use crate::activity::Activity;
 use crate::ledger::{Root, told};
 use crate::link::Link;
-use crate::network::Terms;
+use crate::network::{MeshLimits, Terms};
 use crate::session::Holdings;
 use crate::tickets::{Attachment, Tickets};
 use crate::{PeerDescription, Principal, Remote, Role, Session};
@@ -132,7 +132,7 @@ impl GateServer {
         }
         let id = self.shared.next_session.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::new(Activity::new(
-            calls_in_flight_max(principal.role),
+            calls_in_flight_max(self.shared.registry.limits(), principal.role),
             self.shared.registry.incidents().clone(),
         ));
         let root = self.shared.registry.ledger().root(id, Arc::from(&principal.name[..]), activity.clone());
@@ -165,11 +165,13 @@ impl GateServer {
 
 /// Calls that a session may have under way. A gateway's are those of all its
 /// users, and a live tail holds one for as long as it waits.
-fn calls_in_flight_max(role: Role) -> u32 {
-    match role {
-        Role::Gateway => 1024,
-        _ => 64,
-    }
+fn calls_in_flight_max(limits: &MeshLimits, role: Role) -> u32 {
+    let max = match role {
+        Role::Gateway => limits.query.calls_max,
+        // A bulk stream at its own bound must not take control's calls along.
+        _ => limits.control.calls_max + limits.bulk.calls_max,
+    };
+    u32::try_from(max).unwrap_or(u32::MAX)
 }
 
 /// Root and our own user may do to us what they like anyway.
