@@ -5,15 +5,17 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use capnp::any_pointer;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
-    Admission, Attachment, Capability, Connected, Credentials, DialError, Dialer, DialerConfig, Granted,
-    Host, Peer, PeerDescription, Principal, Refusal, Registry, Role, Server, ServerConfig, TokenTable,
-    Transport, token_digest,
+    Admission, Attachment, Capability, CloseCode, Closing, Connected, Credentials, DialError, Dialer,
+    DialerConfig, Granted, Host, Peer, PeerDescription, Principal, Refusal, Registry, Role, Server,
+    ServerConfig, TokenTable, Transport, Verdict, token_digest,
 };
 use lm_model::{Incarnation, Resume, Stream};
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
@@ -307,6 +309,79 @@ fn a_newer_session_of_an_agent_takes_over() {
         eventually("two sessions are left", || registry.sessions().len() == 2).await;
         ticket(&newer).await;
         ticket(&other).await;
+    });
+}
+
+/// Sends a message of over 256 KiB on the control stream of a session that is
+/// logged in, and answers how that ended it.
+async fn shout(connected: &Connected) -> Closing {
+    let client = agent(connected).client;
+    let mut request = client.new_call::<any_pointer::Owned, any_pointer::Owned>(0, 0, None);
+    request.get().set_as("x".repeat(256 << 10).as_str()).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(5), request.send().promise).await.unwrap();
+    assert!(answer.is_err());
+    connected.last_words().await.expect("the session is over")
+}
+
+#[test]
+fn a_bound_that_is_broken_is_named_on_every_transport() {
+    let is_told = |closing: &Closing, most: &str| {
+        assert_eq!(closing.code, Some(CloseCode::Limit), "{closing}");
+        assert!(
+            closing.reason.starts_with("limit: 26") || closing.reason.starts_with("limit: 10"),
+            "{closing}"
+        );
+        assert!(closing.reason.ends_with(most), "{closing}");
+    };
+    run(async |bench| {
+        let (loud, other) = (bench.connect().await, bench.connect_as("token-2").await);
+        is_told(&shout(&loud).await, "(at most 262144)");
+        // A further stream is a stranger's until its ticket is redeemed.
+        let loud = bench.connect().await;
+        assert!(loud.attach(&[7; 100_000]).await.is_err());
+        is_told(&loud.last_words().await.expect("the session is over"), "(at most 65536)");
+        ticket(&other).await;
+
+        let local = lm_mesh::dial_local(&bench.path("operator.sock"), &peer()).await.unwrap();
+        is_told(&shout(&local).await, "(at most 262144)");
+        let registry = bench.registry();
+        eventually("the others are gone", || registry.sessions().len() == 1).await;
+        assert_eq!(registry.incidents().limits_broken.load(Ordering::Relaxed), 3);
+    });
+}
+
+#[test]
+fn a_revoked_session_is_told_on_the_unix_socket_too() {
+    run_over(Transport::Quic, &async |bench| {
+        let local = lm_mesh::dial_local(&bench.path("operator.sock"), &peer()).await.unwrap();
+        let registry = bench.registry();
+        eventually("the session is listed", || registry.sessions().len() == 1).await;
+        let root = registry.session(local.session_id).unwrap().grant().id();
+        let listed = registry.ledger().capabilities(0, usize::MAX, |_| true).0;
+        assert!(
+            listed.iter().any(|facts| facts.id == root && facts.holder.starts_with("local:")),
+            "{listed:?}"
+        );
+        let verdict = Verdict { code: "revoked", reason: "by hand".to_owned() };
+        registry.ledger().revoke(root, &verdict).unwrap();
+        let closing = tokio::time::timeout(Duration::from_secs(5), local.closed()).await.unwrap();
+        assert_eq!((closing.code, &closing.reason[..]), (Some(CloseCode::Revoked), "revoked: by hand"));
+    });
+}
+
+#[test]
+fn a_new_certificate_is_shown_to_the_next_peer() {
+    run(async |bench| {
+        let older = bench.connect().await;
+        certificates(bench.dir.path(), "new-ca.pem", "chain.pem", "key.pem");
+        assert!(bench.server.as_ref().unwrap().certificates().reload().unwrap());
+        let newer = bench.dialer("token-2", "new-ca.pem").dial(&peer(), b"", &[]).await.unwrap();
+        match bench.dialer("token-2", "ca.pem").dial(&peer(), b"", &[]).await {
+            Err(DialError::Untrusted { .. }) => {}
+            other => panic!("{:?}", other.err()),
+        }
+        ticket(&newer).await;
+        ticket(&older).await;
     });
 }
 

@@ -8,6 +8,7 @@ mod frame;
 mod wire;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 pub(crate) use frame::SECRET_BYTES;
 use frame::{DATA_BYTES_MAX, HEADER_BYTES, Kind};
@@ -57,6 +58,8 @@ struct State {
     /// Whom to tell that it is over.
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Told when the reading half is dropped.
+    reader_gone: Rc<Notify>,
     wire: Arc<Wire>,
     /// Whether the end of this pipe is the end of the session.
     is_control: bool,
@@ -95,6 +98,7 @@ impl Pipe {
             writing: Writing::default(),
             reader: None,
             writer: None,
+            reader_gone: Rc::default(),
             wire: wire.clone(),
             is_control,
             _place: place,
@@ -123,12 +127,24 @@ impl Pipe {
         let farewell = tokio::select! {
             farewell = self.wire.farewell() => Some(farewell.clone()),
             _ = self.wire.closed() => None,
+            never = self.read_on() => match never {},
         };
         let (io, rest) = self.state.borrow_mut().take();
         if let (Some(io), Some((code, reason))) = (io, farewell) {
             say_goodbye(io, rest, &self.wire, code, &reason).await;
         }
         self.wire.end(Closing::lost("closed"));
+    }
+
+    /// Reads on when the RPC system has ended before its session: the peer may
+    /// yet say why.
+    async fn read_on(&self) -> std::convert::Infallible {
+        let gone = self.state.borrow().reader_gone.clone();
+        gone.notified().await;
+        let mut unread = [0; 4096];
+        while let Ok(1..) = poll_fn(|cx| self.state.borrow_mut().poll_read(cx, &mut unread)).await {}
+        // That was the end, and told to the wire.
+        std::future::pending().await
     }
 }
 
@@ -358,6 +374,12 @@ impl Writing {
 impl futures::AsyncRead for Reader {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         self.0.borrow_mut().poll_read(cx, into)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.borrow().reader_gone.notify_one();
     }
 }
 
