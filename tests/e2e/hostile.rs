@@ -160,12 +160,12 @@ fn silent_claims_on_bulk() {
 /// and cost what they have sent.
 #[test]
 fn silent_claims_that_are_allowed() {
-    siege("40 messages of 7 MiB that do not go on", &Siege::tokens(40), SESSION, async |system, attacker| {
+    siege("40 messages of 4 MiB that do not go on", &Siege::tokens(40), SESSION, async |system, attacker| {
         let mut peers = Vec::new();
         for index in 0..40 {
             let (peer, control, mut bulk) =
                 attacker.attach(&agent_token(system, index), wire::BULK_TICKET).await?;
-            bulk.send(&wire::table(&[7 << 17])).await?;
+            bulk.send(&wire::table(&[4 << 17])).await?;
             bulk.send(&[0; 4 << 10]).await?;
             peers.push((peer, control, bulk));
         }
@@ -185,7 +185,7 @@ fn messages_without_their_last_byte() {
     // costs is seen in the first bound.
     let bounds = Bounds { growth_mib: most, left_mib: most, panics: 0 };
     siege(
-        "16 messages of 7 MiB without their last byte",
+        "16 messages of 4 MiB without their last byte",
         &Siege::tokens(16),
         bounds,
         async |system, attacker| {
@@ -193,9 +193,9 @@ fn messages_without_their_last_byte() {
             for index in 0..16 {
                 let (peer, control, mut bulk) =
                     attacker.attach(&agent_token(system, index), wire::BULK_TICKET).await?;
-                bulk.send(&wire::table(&[7 << 17])).await?;
+                bulk.send(&wire::table(&[4 << 17])).await?;
                 let mut body = vec![0; 1 << 20];
-                body.resize((7 << 20) - 1, 0);
+                body.resize((4 << 20) - 1, 0);
                 let sending = tokio::task::spawn_local(async move {
                     let _ = bulk.send.write_all(&body).await;
                     bulk

@@ -197,6 +197,11 @@ impl Bench {
 
     /// A well-behaved agent gets its answers, now.
     async fn others_are_fine(&self) {
+        self.others_push(&[10, 900_000], Duration::from_secs(2)).await;
+    }
+
+    /// A well-behaved agent pushes so many bytes, and each is answered soon.
+    async fn others_push(&self, sizes: &[usize], within: Duration) {
         let mut dialer = Dialer::new(DialerConfig {
             endpoints: vec![self.server.local_addr().to_string()],
             server_name: Some("localhost".to_owned()),
@@ -211,13 +216,13 @@ impl Bench {
         let ticket = agent.bulk_ticket_request().send().promise.await.unwrap();
         let ticket = ticket.get().unwrap().get_ticket().unwrap().to_vec();
         let Attachment::Sink(sink) = connected.attach(&ticket).await.unwrap() else { panic!("not a sink") };
-        for bytes in [10, 900_000] {
+        for &bytes in sizes {
             let began = Instant::now();
             let mut request = sink.push_request();
             request.get().init_batch().set_body(&vec![1; bytes]);
             let response = request.send().promise.await.unwrap();
             assert_eq!(response.get().unwrap().get_receipt().unwrap().get_durable_end(), bytes as u64);
-            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            assert!(began.elapsed() < within, "{bytes} bytes: {:?}", began.elapsed());
         }
         connected.close().await;
     }
@@ -407,7 +412,7 @@ fn a_claim_that_is_too_large_ends_the_session_at_once() {
         eventually("a push hangs", || bench.alive() == 1).await;
         // 60 MiB.
         bulk.send.write_all(&[0, 0, 0, 0, 0, 0, 0x78, 0]).await.unwrap();
-        hostile.ended_because("limit: 62914560 bytes in a message (at most 8388608)").await;
+        hostile.ended_because("limit: 62914560 bytes in a message (at most 4259840)").await;
         // capnp-rpc alone would keep the push for ever.
         eventually("the push is dropped", || bench.alive() == 0).await;
         eventually("its memory is back", || bench.server.registry().budget().used_bytes() == 0).await;
@@ -434,8 +439,8 @@ fn silent_claims_hold_one_step_each() {
         let mut streams = Vec::new();
         for id in 2..5 {
             let (mut bulk, _) = hostile.bulk(id).await;
-            // 8 MiB, of which one word arrives.
-            bulk.send.write_all(&[0, 0, 0, 0, 0, 0, 0x10, 0, 1, 1, 1, 1, 1, 1, 1, 1]).await.unwrap();
+            // 4 MiB, of which one word arrives.
+            bulk.send.write_all(&[0, 0, 0, 0, 0, 0, 0x08, 0, 1, 1, 1, 1, 1, 1, 1, 1]).await.unwrap();
             streams.push(bulk);
         }
         let held = || bench.session().meter().facts().budget_bytes;
@@ -444,6 +449,34 @@ fn silent_claims_hold_one_step_each() {
         assert_eq!(held(), 3 * (64 << 10));
         drop((streams, hostile));
         eventually("the budget is back", || bench.server.registry().budget().used_bytes() == 0).await;
+    });
+}
+
+/// All of the budget that one session may have, in messages that never end.
+#[test]
+fn messages_that_do_not_end_keep_nobody_waiting() {
+    let limits = MeshLimits { ingest_bytes_max: 12 << 20, ..MeshLimits::default() };
+    run(limits, async |bench| {
+        let mut hostile = bench.log_in().await;
+        let mut streams = Vec::new();
+        for id in 2..5 {
+            let (mut bulk, _) = hostile.bulk(id).await;
+            // 4 MiB, of which the last byte does not arrive.
+            bulk.send.write_all(&[0, 0, 0, 0, 0, 0, 0x08, 0]).await.unwrap();
+            streams.push(tokio::task::spawn_local(async move {
+                let _ = bulk.send.write_all(&vec![0; (4 << 20) - 1]).await;
+                bulk
+            }));
+        }
+        let budget = bench.server.registry().budget().clone();
+        eventually("the budget is taken", || budget.waits() > 0).await;
+        // What most batches are.
+        bench.others_push(&[10, 100_000, 200_000], Duration::from_millis(500)).await;
+        // More than an allowance: somebody has to go.
+        bench.others_push(&[900_000], Duration::from_secs(5)).await;
+        hostile.ended_because("bytes that comes too slowly while others wait").await;
+        eventually("the budget is back", || budget.used_bytes() == 0).await;
+        bench.others_are_fine().await;
     });
 }
 

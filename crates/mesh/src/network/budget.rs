@@ -10,6 +10,10 @@ use std::task::{Context, Poll, Waker};
 use super::Meter;
 use super::shares::{LeaseId, SessionId, Shares, WaiterId};
 
+/// What each session may hold of a quarter of the budget that is kept for
+/// such: a few usual batches.
+const ALLOWANCE_BYTES: u64 = 256 << 10;
+
 /// A budget of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Budget {
@@ -21,6 +25,10 @@ struct State {
     wakers: HashMap<WaiterId, Waker>,
     /// Granted, and the waiter has not looked yet.
     granted: HashSet<WaiterId>,
+    /// Of leases that are slow.
+    slow_wakers: HashMap<LeaseId, Waker>,
+    /// Told to end, and has not looked yet.
+    cuts: HashSet<LeaseId>,
     next_lease: LeaseId,
 }
 
@@ -29,7 +37,17 @@ impl State {
     #[must_use]
     fn settle(&mut self, granted: Vec<WaiterId>) -> Vec<Waker> {
         self.granted.extend(&granted);
-        granted.iter().filter_map(|id| self.wakers.remove(id)).collect()
+        let mut wakers: Vec<_> = granted.iter().filter_map(|id| self.wakers.remove(id)).collect();
+        if let Some(lease) = self.shares.next_cut() {
+            self.cuts.insert(lease);
+            wakers.extend(self.slow_wakers.remove(&lease));
+        }
+        wakers
+    }
+
+    fn not_slow(&mut self, lease: LeaseId) {
+        self.slow_wakers.remove(&lease);
+        self.cuts.remove(&lease);
     }
 }
 
@@ -37,9 +55,15 @@ impl Budget {
     /// `message_bytes_max` is the largest lease; the total is at least twice
     /// that.
     pub fn new(total_bytes: usize, message_bytes_max: usize) -> Self {
-        let shares = Shares::new(total_bytes as u64, message_bytes_max as u64);
-        let (wakers, granted) = (HashMap::new(), HashSet::new());
-        Budget { state: Arc::new(Mutex::new(State { shares, wakers, granted, next_lease: 0 })) }
+        let state = State {
+            shares: Shares::new(total_bytes as u64, message_bytes_max as u64, ALLOWANCE_BYTES),
+            wakers: HashMap::new(),
+            granted: HashSet::new(),
+            slow_wakers: HashMap::new(),
+            cuts: HashSet::new(),
+            next_lease: 0,
+        };
+        Budget { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Bytes in use. May exceed the total by what [`Budget::lease_now`] took.
@@ -71,7 +95,8 @@ impl Budget {
     pub(crate) fn lease(&self, session: u64, meter: &Arc<Meter>) -> Lease {
         let mut state = self.locked();
         state.next_lease += 1;
-        Lease { budget: self.clone(), session, id: state.next_lease, bytes: 0, meter: meter.clone() }
+        let id = state.next_lease;
+        Lease { budget: self.clone(), session, id, bytes: 0, is_slow: false, meter: meter.clone() }
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
@@ -86,17 +111,53 @@ pub struct Lease {
     session: SessionId,
     id: LeaseId,
     bytes: u64,
+    is_slow: bool,
     meter: Arc<Meter>,
 }
 
 impl Lease {
-    /// Waits for `bytes` more.
+    /// Waits for `bytes` more. Answers whether it had to wait.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped call leaves the lease as it was.
     pub(crate) fn grow(&mut self, bytes: usize) -> Grow<'_> {
-        Grow { lease: self, bytes: bytes as u64, waiter: None }
+        // Who waits is not slow: it could not end if it was told to.
+        self.not_slow();
+        Grow { lease: self, bytes: bytes as u64, waiter: None, has_waited: false }
+    }
+
+    /// Says that the bytes it was made for come slowly. Ready when it has to
+    /// be given up for others.
+    pub(super) fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let wakers = {
+            let mut state = self.budget.locked();
+            if !std::mem::replace(&mut self.is_slow, true) {
+                state.shares.set_slow(self.session, self.id, true);
+            }
+            let wakers = state.settle(Vec::new());
+            if state.cuts.contains(&self.id) {
+                return Poll::Ready(());
+            }
+            state.slow_wakers.insert(self.id, cx.waker().clone());
+            wakers
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+
+    /// Takes [`Lease::poll_slow`] back.
+    pub(super) fn not_slow(&mut self) {
+        if !std::mem::take(&mut self.is_slow) {
+            return;
+        }
+        let wakers = {
+            let mut state = self.budget.locked();
+            state.not_slow(self.id);
+            state.shares.set_slow(self.session, self.id, false);
+            state.settle(Vec::new())
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn took(&mut self, bytes: u64) {
@@ -110,6 +171,7 @@ impl Drop for Lease {
         self.meter.budget_bytes.sub(self.bytes);
         let wakers = {
             let mut state = self.budget.locked();
+            state.not_slow(self.id);
             let granted = state.shares.release(self.session, self.id, self.bytes);
             state.settle(granted)
         };
@@ -122,28 +184,34 @@ pub(crate) struct Grow<'a> {
     lease: &'a mut Lease,
     bytes: u64,
     waiter: Option<WaiterId>,
+    has_waited: bool,
 }
 
 impl Future for Grow<'_> {
-    type Output = ();
+    type Output = bool;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let this = &mut *self;
-        {
+        let told = {
             let mut state = this.lease.budget.locked();
             let waiter = match this.waiter {
                 Some(waiter) => Some(waiter).filter(|waiter| !state.granted.remove(waiter)),
                 None => state.shares.request(this.lease.session, this.lease.id, this.bytes),
             };
             this.waiter = waiter;
-            if let Some(waiter) = waiter {
+            waiter.map(|waiter| {
                 state.wakers.insert(waiter, cx.waker().clone());
-                return Poll::Pending;
-            }
+                state.settle(Vec::new())
+            })
+        };
+        if let Some(told) = told {
+            this.has_waited = true;
+            told.into_iter().for_each(Waker::wake);
+            return Poll::Pending;
         }
         let bytes = std::mem::take(&mut this.bytes);
         this.lease.took(bytes);
-        Poll::Ready(())
+        Poll::Ready(this.has_waited)
     }
 }
 

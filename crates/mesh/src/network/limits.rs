@@ -69,6 +69,10 @@ pub struct MeshLimits {
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
+/// The largest batch that a collector may be set to take, or a dictionary of
+/// 16,384 entries of 256 bytes, and what stands around it.
+const BULK_MESSAGE_BYTES_MAX: usize = 4 * MIB + 64 * KIB;
+
 const CONTROL: StreamLimits = StreamLimits {
     kind: StreamKind::Control,
     message_bytes_max: 256 * KIB,
@@ -100,7 +104,7 @@ impl Default for MeshLimits {
             control: CONTROL,
             bulk: StreamLimits {
                 kind: StreamKind::Bulk,
-                message_bytes_max: 8 * MIB,
+                message_bytes_max: BULK_MESSAGE_BYTES_MAX,
                 held_bytes_max: 8 * MIB,
                 exports_max: 64,
                 unsent_pause_bytes: 64 * KIB,

@@ -3,7 +3,8 @@
 //! capnp-rpc accepts any number of outstanding calls, references and bytes,
 //! and allocates what a peer claims. Here every message passes a gate in both
 //! directions: its size is checked before it is read ([`message`]), batches take
-//! their memory from a budget of the process ([`Budget`]), and what the peer
+//! their memory from a budget of the process ([`Budget`]) and lose it when they
+//! hardly go on while others wait ([`pace`]), and what the peer
 //! then holds is counted and bounded ([`tables`]). What a bound costs stands
 //! in [`MeshLimits`]; what is held, in [`Meter`]. Breaking a bound ends the
 //! stream with a reason, and the server closes the connection with it.
@@ -16,6 +17,7 @@ mod connection;
 mod limits;
 mod message;
 mod meter;
+mod pace;
 mod refusal;
 mod shares;
 mod tables;

@@ -50,6 +50,30 @@ fn a_waiter_that_is_dropped_takes_nothing_along() {
 }
 
 #[test]
+fn a_slow_lease_is_told_when_somebody_waits() {
+    let slow = |lease: &mut Lease| std::future::poll_fn(|cx| lease.poll_slow(cx)).now_or_never();
+    let (budget, meter, all) = full();
+    let [mut small, mut large, mut finisher, mut asking] =
+        [2, 3, 4, 5].map(|session| budget.lease(session, &meter));
+    finisher.grow(1).now_or_never().expect("the first may use the reserve");
+    let more = [(2, 10), (3, 20)].map(|(session, bytes)| budget.lease_now(session, &meter, bytes));
+    assert!(slow(&mut small).is_none() && slow(&mut large).is_none(), "nobody waits");
+    let mut waiting = Box::pin(asking.grow(50));
+    assert!((&mut waiting).now_or_never().is_none());
+    assert!(slow(&mut small).is_none(), "it holds less");
+    assert!(slow(&mut large).is_some(), "somebody waits");
+    drop(large);
+    assert!(slow(&mut small).is_some(), "and still does");
+    small.not_slow();
+    drop(all);
+    assert_eq!((&mut waiting).now_or_never(), Some(true));
+    drop(waiting);
+    drop((asking, finisher, more, small));
+    let state = budget.locked();
+    assert!(state.shares.used() == 0 && state.cuts.is_empty() && state.slow_wakers.is_empty());
+}
+
+#[test]
 fn threads_share_a_budget() {
     let budget = Budget::new(1 << 20, 1 << 18);
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();

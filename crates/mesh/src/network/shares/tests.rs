@@ -7,6 +7,7 @@ use super::*;
 const STEP: u64 = 64;
 const MESSAGE: u64 = 512;
 const TOTAL: u64 = 2048;
+const ALLOWANCE: u64 = 2 * STEP;
 
 /// Sessions that read messages step by step, as connections do.
 struct World {
@@ -23,7 +24,7 @@ struct World {
 impl World {
     fn new() -> World {
         World {
-            shares: Shares::new(TOTAL, MESSAGE),
+            shares: Shares::new(TOTAL, MESSAGE, ALLOWANCE),
             next_lease: 0,
             reading: BTreeMap::new(),
             answering: VecDeque::new(),
@@ -43,6 +44,7 @@ impl World {
         if waiter.is_some() {
             return;
         }
+        self.shares.set_slow(*session, lease, false);
         let bytes = STEP.min(*left);
         match self.shares.request(*session, lease, bytes) {
             None => {
@@ -110,8 +112,8 @@ fn a_modest_session_is_served_before_a_greedy_one() {
         let lease = world.begin(1, MESSAGE);
         (0..MESSAGE / STEP).for_each(|_| world.step(lease));
     }
-    let modest = world.begin(2, STEP);
-    world.step(modest);
+    let modest = world.begin(2, ALLOWANCE + STEP);
+    (0..=ALLOWANCE / STEP).for_each(|_| world.step(modest));
     world.served.clear();
     while world.reading.contains_key(&modest) {
         world.answer();
@@ -119,6 +121,52 @@ fn a_modest_session_is_served_before_a_greedy_one() {
     // The finisher, which is half read, may go on; nobody else does.
     let before = world.served.iter().position(|session| *session == 2).unwrap() as u64;
     assert!(before <= MESSAGE / STEP, "{before} grants to the greedy one came first");
+}
+
+#[test]
+fn who_holds_little_does_not_wait_for_those_who_hold_much() {
+    let mut world = World::new();
+    let read = |world: &mut World, session, bytes| {
+        let lease = world.begin(session, bytes);
+        (0..bytes / STEP).for_each(|_| world.step(lease));
+        !world.reading.contains_key(&lease)
+    };
+    // Two that take all they can, and stop short of their ends.
+    for session in 0..2 {
+        for _ in 0..3 {
+            let lease = world.begin(session, MESSAGE);
+            (1..MESSAGE / STEP).for_each(|_| world.step(lease));
+        }
+    }
+    assert!(!read(&mut world, 7, ALLOWANCE + STEP), "everything is taken");
+    assert!(read(&mut world, 8, ALLOWANCE), "that is another's allowance");
+    assert!(!read(&mut world, 9, ALLOWANCE), "the pool ends too");
+    assert!(world.shares.used() <= TOTAL);
+}
+
+#[test]
+fn of_those_that_are_slow_whoever_holds_most_is_cut_while_others_wait() {
+    let mut shares = Shares::new(TOTAL, MESSAGE, ALLOWANCE);
+    for (session, lease, bytes) in [(1, 1, 300), (2, 2, 500), (3, 3, 400), (4, 4, 200)] {
+        shares.take_now(session, bytes);
+        shares.set_slow(session, lease, session != 4);
+    }
+    assert_eq!(shares.next_cut(), None, "nobody waits");
+    // One finishes, the other waits.
+    assert_eq!(shares.request(5, 5, 200), None);
+    assert!(shares.request(6, 6, 200).is_some());
+    assert_eq!(shares.next_cut(), Some(2));
+    assert_eq!(shares.next_cut(), None, "one at a time");
+    // It goes on after all.
+    shares.set_slow(2, 2, false);
+    assert_eq!(shares.next_cut(), Some(3));
+    let granted = shares.release(3, 3, 400);
+    assert_eq!(granted.len(), 1);
+    assert_eq!(shares.next_cut(), None, "nobody waits any more");
+    // Nobody is cut for whoever holds as much.
+    shares.take_now(6, 300);
+    assert!(shares.request(6, 7, 200).is_some());
+    assert_eq!(shares.next_cut(), None);
 }
 
 #[test]
@@ -145,6 +193,7 @@ enum Act {
     Answer,
     Abandon(usize),
     Copy(SessionId, u64),
+    Slow(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -154,6 +203,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Answer),
         1 => any::<usize>().prop_map(Act::Abandon),
         1 => (0u64..6, 1..=MESSAGE).prop_map(|(session, bytes)| Act::Copy(session, bytes)),
+        2 => any::<usize>().prop_map(Act::Slow),
     ]
 }
 
@@ -169,6 +219,16 @@ proptest! {
                 Act::Step(at) => if let Some(lease) = pick(at) { world.step(lease) },
                 Act::Answer => world.answer(),
                 Act::Abandon(at) => if let Some(lease) = pick(at) { world.abandon(lease) },
+                // As a reader does that sees no bytes, and is cut or not.
+                Act::Slow(at) => if let Some(lease) = pick(at) {
+                    let (session, taken, _, waiter) = world.reading[&lease];
+                    if waiter.is_none() && taken > 0 {
+                        world.shares.set_slow(session, lease, true);
+                    }
+                    if let Some(lease) = world.shares.next_cut() {
+                        world.abandon(lease);
+                    }
+                }
                 // A copy of one thread at a time.
                 Act::Copy(session, bytes) => {
                     world.shares.take_now(session, bytes);
@@ -195,5 +255,6 @@ proptest! {
         }
         prop_assert_eq!(world.shares.used(), 0);
         prop_assert!(world.shares.holders.is_empty() && world.shares.order.is_empty());
+        prop_assert!(world.shares.slow.is_empty() && world.shares.allowed == 0);
     }
 }
