@@ -1,7 +1,9 @@
 //! The network that capnp-rpc sees: one connection, over any byte stream.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use capnp::capability::Promise;
 use capnp::message::{Builder, HeapAllocator, Reader};
@@ -19,6 +21,10 @@ use super::writer::{Outbound, Unsent, Watched};
 use super::{Lease, StreamKind, Terms, Trust};
 use crate::message_bytes;
 
+/// How long a stream whose messages are there already may keep its thread,
+/// give or take one of them. Its other streams, and the sockets, have to wait.
+const TURN: Duration = Duration::from_micros(200);
+
 /// What every message of one stream passes, in both directions.
 pub(crate) struct Gate {
     terms: Rc<Terms>,
@@ -30,6 +36,8 @@ pub(crate) struct Gate {
     given_back: Notify,
     violation: RefCell<Option<String>>,
     violated: Notify,
+    /// When reading last had to wait, or gave way.
+    turn_began: Cell<Instant>,
 }
 
 impl Gate {
@@ -42,6 +50,7 @@ impl Gate {
             given_back: Notify::new(),
             violation: RefCell::new(None),
             violated: Notify::new(),
+            turn_began: Cell::new(Instant::now()),
             terms,
         }
     }
@@ -103,7 +112,7 @@ impl Gate {
         reader: &mut R,
     ) -> Result<Option<Received>, Refused> {
         self.room().await;
-        let Some(table) = read_table(reader).await? else { return Ok(None) };
+        let Some(table) = self.in_turn(read_table(reader)).await? else { return Ok(None) };
         // As of now: the message before may have been the login.
         let limits = self.terms.limits();
         let bytes = table.bytes();
@@ -124,6 +133,25 @@ impl Gate {
             return Err(limit(held, "bytes in unanswered calls", limits.held_bytes_max));
         }
         Ok(Some(received))
+    }
+
+    /// Gives way to others when nothing has had to be waited for in a while:
+    /// a thread looks at its sockets again only when its tasks let it.
+    async fn in_turn<T>(&self, reading: impl Future<Output = T>) -> T {
+        let (mut reading, mut has_waited) = (pin!(reading), false);
+        let read = std::future::poll_fn(|cx| {
+            let polled = reading.as_mut().poll(cx);
+            has_waited |= polled.is_pending();
+            polled
+        });
+        let read = read.await;
+        if has_waited || self.turn_began.get().elapsed() >= TURN {
+            if !has_waited {
+                tokio::task::yield_now().await;
+            }
+            self.turn_began.set(Instant::now());
+        }
+        read
     }
 
     fn hold(self: &Rc<Self>, bytes: usize, lease: Option<Lease>) -> Held {
@@ -337,3 +365,6 @@ impl<R: AsyncRead + Unpin + 'static> VatNetwork<Side> for Network<R> {
         Promise::from_future(self.driver.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
