@@ -117,7 +117,7 @@ impl Default for MeshLimits {
                 calls_max: 1024,
                 held_bytes_max: 16 * MIB,
                 questions_max: 8192,
-                exports_max: 8192,
+                exports_max: 4096,
                 unsent_pause_bytes: 4 * MIB,
                 unsent_bytes_max: 64 * MIB,
                 ..CONTROL

@@ -79,15 +79,33 @@ pub(super) async fn serve<T>(
         },
     };
     let session = peer.session.clone();
+    let listed = Listed { link: &link, peer: &peer, shared: &shared };
     shared.registry.insert(session.clone());
     tracing::info!(session = session.id, peer = %session.principal.name, role = session.principal.role.name(), %remote, transport = session.path().transport, "session opened");
     let kept = logged_in(&session);
 
     let reason = attend(&link, &mut streams, &peer, control, &shared, meter).await;
     drop((root, kept));
-    peer.tickets.clear();
-    shared.registry.remove(session.id);
+    drop(listed);
     tracing::info!(session = session.id, peer = %session.principal.name, %reason, "session closed");
+}
+
+/// A session's place among the others; given up on drop, since what happens
+/// meanwhile may panic. Then the peer is told, and its streams end.
+struct Listed<'a> {
+    link: &'a Link,
+    peer: &'a Peer,
+    shared: &'a Shared,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.peer.tickets.clear();
+        self.shared.registry.remove(self.peer.session.id);
+        if std::thread::panicking() {
+            self.link.close(CloseCode::Internal, "internal: the session failed inside the collector");
+        }
+    }
 }
 
 /// Serves a session until it ends, and says why it did.

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
-    Admission, Attachment, Capability, CapabilityFacts, Connected, Credentials, Dialer, DialerConfig, Grant,
-    Granted, Host, Ledger, Peer, PeerDescription, Principal, Refusal, Registry, Role, Server, ServerConfig,
-    Terms, TokenTable, Transport, Verdict, token_digest,
+    Admission, Attachment, Capability, CapabilityFacts, Connected, Credentials, DialError, Dialer,
+    DialerConfig, Grant, Granted, Host, Ledger, Peer, PeerDescription, Principal, Refusal, Registry, Role,
+    Server, ServerConfig, Terms, TokenTable, Transport, Verdict, token_digest,
 };
 use lm_schema::mesh_capnp::{authenticated, gateway_session, user_gate};
 use lm_schema::query_capnp::{answer, cursor, reader, tail};
@@ -294,6 +294,10 @@ impl Bench {
 
     /// A session as the holder of the `index`th token.
     pub async fn connect(&self, index: usize) -> Connected {
+        self.try_connect(index).await.unwrap()
+    }
+
+    pub async fn try_connect(&self, index: usize) -> Result<Connected, DialError> {
         let config = DialerConfig {
             endpoints: vec![self.addr().to_string()],
             server_name: Some("localhost".to_owned()),
@@ -303,7 +307,7 @@ impl Bench {
             retry_quic_after: Duration::from_secs(300),
         };
         let peer = PeerDescription { product: "test".to_owned(), ..PeerDescription::default() };
-        Dialer::new(config).dial(&peer, b"", &[]).await.unwrap()
+        Dialer::new(config).dial(&peer, b"", &[]).await
     }
 
     pub fn addr(&self) -> std::net::SocketAddr {
