@@ -167,12 +167,10 @@ impl<P: Copy + Ord> Delivery<P> {
                 return Some(step);
             }
         }
-        let is_flowing = |lane: &&mut Lane<P>| matches!(lane.state, State::Flowing);
-        let flowing = self.lanes.iter().filter(|lane| matches!(lane.state, State::Flowing));
-        let first = flowing.filter_map(|lane| lane.ready.front()).map(|next| next.position).min()?;
+        let first = self.lanes.iter().filter_map(Lane::sendable).map(|next| next.position).min()?;
         let (calls, bytes) = self.in_flight();
-        let mut flowing = self.lanes.iter_mut().filter(is_flowing);
-        let lane = flowing.find(|lane| lane.ready.front().is_some_and(|next| next.position == first))?;
+        let is_first = |lane: &&mut Lane<P>| lane.sendable().is_some_and(|next| next.position == first);
+        let lane = self.lanes.iter_mut().find(is_first)?;
         let next = lane.ready.front()?;
         let has_room =
             calls < self.calls_max.min(self.credit) && bytes + next.body.len() <= IN_FLIGHT_BYTES_MAX;
@@ -265,6 +263,16 @@ impl<P: Copy + Ord> Delivery<P> {
 }
 
 impl<P: Copy + Ord> Lane<P> {
+    /// What may be sent next. A new incarnation waits until all of the one
+    /// before it is acknowledged: its first batch ends that one for good, and
+    /// what a gap had held up would be kept apart.
+    fn sendable(&self) -> Option<&Outgoing<P>> {
+        let next = self.ready.front().filter(|_| matches!(self.state, State::Flowing))?;
+        let incarnation = next.header.id.incarnation;
+        let is_alone = self.sent.iter().all(|sent| sent.header.id.incarnation == incarnation);
+        is_alone.then_some(next)
+    }
+
     fn poll(&mut self, stream: Stream, now: Instant) -> Option<Step<P>> {
         if let State::Waiting { until } = self.state
             && until <= now

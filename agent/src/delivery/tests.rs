@@ -259,3 +259,54 @@ fn no_credit_still_lets_one_call_ask_for_more() {
     bench.delivery.handle_growth(Stream::Logs);
     assert_eq!(bench.run(), "l3 l4 l5 l6");
 }
+
+#[test]
+fn a_new_incarnation_waits_for_the_one_before_it() {
+    let mut delivery = Delivery::new(8);
+    let now = Instant::now();
+    // Two batches of the old run, whose first is lost, and one of the new.
+    let mut queue = [batch(Stream::Logs, 1, 10), batch(Stream::Logs, 2, 20), batch(Stream::Logs, 0, 30)];
+    queue[2].header.id.incarnation = Incarnation { ordinal: 8, nonce: 0 };
+    let mut next = 0;
+    let mut run = |delivery: &mut Delivery<u64>, first: usize| {
+        let mut sent = Vec::new();
+        while let Some(step) = delivery.poll(now) {
+            match step {
+                Step::Fetch(Stream::Logs) => {
+                    let fetched = queue.get(next).map(|of| Outgoing {
+                        header: of.header,
+                        ..batch(Stream::Logs, 0, of.position.unwrap())
+                    });
+                    next += usize::from(fetched.is_some());
+                    delivery.handle_fetched(Stream::Logs, fetched, next == queue.len());
+                }
+                Step::Fetch(stream) => delivery.handle_fetched(stream, None, true),
+                Step::Rewind(stream) => next = if stream == Stream::Logs { first } else { next },
+                Step::Send(batch) => sent.push(batch.header),
+                Step::Hole { stream, start, end, .. } => {
+                    let mut loss = batch(stream, start, 0);
+                    (loss.header.kind, loss.header.sequence_end, loss.position) = (Kind::Loss, end, None);
+                    delivery.handle_hole(stream, loss);
+                }
+                Step::Define { .. } => unreachable!("no dictionary is missing"),
+            }
+        }
+        sent
+    };
+    let receipt = |outcome| Receipt { outcome, durable_end: 0, landed_end: 0, credit: 8, dropped_items: 0 };
+    let ids = |sent: &[BatchHeader]| {
+        sent.iter().map(|header| (header.id.incarnation.ordinal, header.id.sequence)).collect::<Vec<_>>()
+    };
+    let sent = run(&mut delivery, 0);
+    assert_eq!(ids(&sent), [(7, 1), (7, 2)], "the new run waits");
+    for header in &sent {
+        delivery.handle_receipt(header, &receipt(Outcome::Gap(0)));
+    }
+    let sent = run(&mut delivery, 0);
+    assert_eq!(ids(&sent), [(7, 0), (7, 1), (7, 2)], "the hole, then what it held up");
+    for header in &sent {
+        assert_eq!(run(&mut delivery, 0), []);
+        delivery.handle_receipt(header, &receipt(Outcome::Durable));
+    }
+    assert_eq!(ids(&run(&mut delivery, 2)), [(8, 0)]);
+}
