@@ -2,7 +2,10 @@
 //! QUIC: each test breaks one bound, expects to be told which, and that nobody
 //! else noticed.
 
-use std::path::{Path, PathBuf};
+#[path = "support/place.rs"]
+mod place;
+
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +22,7 @@ use lm_mesh::{
     token_digest,
 };
 use lm_schema::mesh_capnp::{agent_session, attach, batch_sink, gate};
+use place::{certificates, eventually, secret};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_TOKEN: &str = "8123456789abcdef8123456789abcdef";
@@ -102,29 +106,11 @@ struct Bench {
     host: Arc<TestHost>,
 }
 
-fn secret(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn certificates(dir: &Path) {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    std::fs::write(dir.join("ca.pem"), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let server_key = rcgen::KeyPair::generate().unwrap();
-    let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(dir.join("chain.pem"), server.signed_by(&server_key, &issuer).unwrap().pem()).unwrap();
-    secret(&dir.join("key.pem"), &server_key.serialize_pem());
-}
-
 impl Bench {
     fn new(limits: MeshLimits) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        certificates(dir.path());
+        certificates(dir.path(), "ca.pem", "chain.pem", "key.pem");
         secret(&path("token-2"), OTHER_TOKEN);
         let mut table = TokenTable::default();
         for (name, token) in [("a1", TOKEN), ("a2", OTHER_TOKEN)] {
@@ -393,14 +379,6 @@ fn run(limits: MeshLimits, test: impl AsyncFnOnce(&Bench)) {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(60), test(&bench)).await.expect("the test hangs");
     });
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Sessions over real sockets: who gets in, what a ticket is worth, and what
 //! becomes of peers that misbehave. Everything holds over QUIC and over TCP.
 
+#[path = "support/place.rs"]
+mod place;
+
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -19,6 +22,7 @@ use lm_mesh::{
 };
 use lm_model::{Incarnation, Resume, Stream};
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
+use place::{certificates, eventually, secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::client::TlsStream;
 
@@ -179,24 +183,6 @@ fn peer() -> PeerDescription {
     PeerDescription { product: "test".to_owned(), version: "1".to_owned(), hostname: "h\x1b[1m".to_owned() }
 }
 
-fn secret(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn certificates(dir: &Path, ca: &str, chain: &str, key: &str) {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    std::fs::write(dir.join(ca), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let server_key = rcgen::KeyPair::generate().unwrap();
-    let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(dir.join(chain), server.signed_by(&server_key, &issuer).unwrap().pem()).unwrap();
-    secret(&dir.join(key), &server_key.serialize_pem());
-}
-
 /// Runs a test over each transport.
 fn run(test: impl AsyncFn(&mut Bench)) {
     for transport in [Transport::Quic, Transport::Tcp] {
@@ -211,14 +197,6 @@ fn run_over(transport: Transport, test: &impl AsyncFn(&mut Bench)) {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(30), test(&mut bench)).await.expect("the test hangs");
     });
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 fn agent(connected: &Connected) -> agent_session::Client {

@@ -5,11 +5,13 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
+mod place;
+
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
@@ -20,6 +22,9 @@ use lm_mesh::{
 };
 use lm_schema::mesh_capnp::{authenticated, gateway_session, user_gate};
 use lm_schema::query_capnp::{answer, cursor, reader, tail};
+#[allow(unused_imports)]
+pub use place::eventually;
+use place::{certificates, secret};
 use tokio::sync::Notify;
 
 const TOKENS: [&str; 2] = ["0123456789abcdef0123456789abcdef", "8123456789abcdef8123456789abcdef"];
@@ -258,18 +263,10 @@ impl Bench {
     fn new(transport: Transport) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let authority_key = rcgen::KeyPair::generate().unwrap();
-        let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        std::fs::write(path("ca.pem"), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        std::fs::write(path("chain.pem"), server.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-        secret(path("key.pem"), &key.serialize_pem());
+        certificates(dir.path(), "ca.pem", "chain.pem", "key.pem");
         let mut table = TokenTable::default();
         for (index, token) in TOKENS.iter().enumerate() {
-            secret(path(&format!("token-{index}")), token);
+            secret(&path(&format!("token-{index}")), token);
             let principal = Principal::new(format!("g{index}"), Role::Agent);
             table.add(token_digest(token).unwrap(), principal).unwrap();
         }
@@ -333,12 +330,6 @@ impl Bench {
     }
 }
 
-fn secret(path: PathBuf, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
 /// Runs a test over each transport.
 pub fn run(test: impl AsyncFn(&Bench)) {
     for transport in [Transport::Quic, Transport::Tcp] {
@@ -353,14 +344,6 @@ pub fn run_over(transport: Transport, test: impl AsyncFnOnce(&Bench)) {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(120), test(&bench)).await.expect("the test hangs");
     });
-}
-
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 pub fn gateway(connected: &Connected) -> gateway_session::Client {
