@@ -4,28 +4,35 @@
 //! `bench-ingest BIN_DIR`, with binaries that were built with `mutants`.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use lm_model::{Labels, Stream, Timestamp};
+use lm_schema::batch::{Body, Encoder, SampleColumns};
 use lm_tests::api::unix_ms;
-use lm_tests::mesh::{BatchMaker, MeshConfig, MeshSession, Outcome, block_on};
+use lm_tests::mesh::{Batch, BatchMaker, MeshConfig, MeshSession, Outcome, block_on};
 use lm_tests::{System, SystemOptions};
 
-const ROUNDS: usize = 8;
-const PUSHES: usize = 5_000;
+/// Short and many: the machine's mood changes, and both sides have their share.
+const ROUNDS: usize = 60;
+const PUSHES: usize = 500;
 const WINDOW: usize = 8;
-/// As many as an agent sends at a time.
-const SAMPLES: i64 = 250;
+/// One scrape of an agent.
+const SERIES: u32 = 250;
 const AGENT: &str = "bench";
 
 /// A collector of its own with one session.
 struct Side {
     name: &'static str,
     system: System,
-    session: MeshSession,
+    session: Rc<MeshSession>,
     maker: BatchMaker,
+    encoder: Encoder,
+    /// Of the last scrape.
+    at: i64,
     spent: Vec<Duration>,
 }
 
@@ -54,6 +61,22 @@ fn cpu(pid: u32) -> anyhow::Result<Duration> {
 }
 
 impl Side {
+    fn scrape(&mut self) -> anyhow::Result<Batch> {
+        self.at += 1;
+        let labels = |i: u32| Labels::from_pairs([("__name__", "bench".to_owned()), ("i", i.to_string())]);
+        let known = self.maker.entries.len() as u32;
+        let new: Vec<_> = (known..SERIES).map(labels).collect();
+        self.maker.entries.extend(new.iter().cloned());
+        let columns = SampleColumns {
+            times: vec![Timestamp::from_millis(self.at)],
+            lengths: vec![SERIES],
+            references: (0..SERIES).collect(),
+            values: (0..SERIES).map(|i| f64::from(i) * 1.37 + self.at as f64).collect(),
+        };
+        let body = self.encoder.encode(&new, &Body::Samples(columns))?;
+        Ok(self.maker.place(Stream::Metrics, known, body))
+    }
+
     async fn round(&mut self) -> anyhow::Result<()> {
         let pid = self.system.collector.pid().context("it runs")?;
         let before = cpu(pid)?;
@@ -62,10 +85,8 @@ impl Side {
         let mut made = 0;
         while answered < PUSHES {
             while made < PUSHES && under_way.len() < WINDOW {
-                let at = unix_ms();
-                let samples: Vec<_> = (0..SAMPLES).map(|i| (at + i, i as f64 * 1.37)).collect();
-                let batch = self.maker.samples(&[("__name__", "bench")], &samples);
-                let session = &self.session;
+                let batch = self.scrape()?;
+                let session = self.session.clone();
                 under_way.push(async move { session.push(&batch).await });
                 made += 1;
             }
@@ -91,16 +112,22 @@ fn main() -> anyhow::Result<()> {
             let config = MeshConfig::of(&system, AGENT);
             let session =
                 MeshSession::open(&config, &maker.held()).await.map_err(|error| anyhow::anyhow!(error))?;
-            sides.push(Side { name, system, session, maker, spent: Vec::new() });
+            sides.push(Side {
+                name,
+                system,
+                session: Rc::new(session),
+                maker,
+                encoder: Encoder::new()?,
+                at: unix_ms(),
+                spent: Vec::new(),
+            });
         }
         for _ in 0..=ROUNDS {
             for side in &mut sides {
                 side.round().await?;
             }
         }
-        println!(
-            "collector CPU a push of {SAMPLES} samples, {ROUNDS} rounds of {PUSHES}, {WINDOW} under way"
-        );
+        println!("collector CPU a push of {SERIES} samples, {ROUNDS} rounds of {PUSHES}, {WINDOW} under way");
         let mut medians = Vec::new();
         for side in &mut sides {
             // The first warms up.
