@@ -1,5 +1,6 @@
 //! Deliberate mistakes and crashes, for proving that the accounting checker
-//! finds them and that a panic costs one session. Only a build with the feature `mutants` can choose any.
+//! finds them, that a panic costs one session, and what the guard costs. Only a
+//! build with the feature `mutants` can choose any.
 
 /// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -100,7 +100,8 @@ impl Reload {
     }
 
     /// Reads all files again. Sessions and capabilities of who is gone or
-    /// changed are revoked; gateways forget what they remember of users. Reads a few small files: blocks for that long.
+    /// changed are revoked; gateways forget what they remember of users. Reads
+    /// a few small files: blocks for that long.
     pub fn reload(&self) -> Reloaded {
         let mut in_force = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lost = Vec::new();
