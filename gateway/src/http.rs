@@ -27,6 +27,7 @@ use warp::{Filter, Rejection, Reply};
 use crate::Config;
 use crate::backend::{Answered, Backend, Failure, FailureKind, QueryOptions, Question, Token};
 use crate::console::ConsoleQuestion;
+use crate::grafana;
 use crate::json;
 use crate::live::{self, Places};
 use crate::params::{self, Params};
@@ -393,7 +394,21 @@ async fn dashboards(state: &Shared, call: &Call) -> Result {
 
 /// No id has a character that a path would escape, so it is taken as it is.
 async fn dashboard(state: &Shared, call: &Call, id: String) -> Result {
-    Ok(answered(state.backend.ask(call.token()?, Question::Dashboard(id)).await?))
+    let (token, params) = (call.token()?, call.params()?);
+    let as_grafana = match params.get("format") {
+        None | Some("") => false,
+        Some("grafana") => true,
+        Some(_) => return Err(Failure::new(FailureKind::BadData, "format is \"grafana\" or left out")),
+    };
+    let mut answer = state.backend.ask(token, Question::Dashboard(id)).await?;
+    if as_grafana {
+        let model = grafana::model(&answer.first).map_err(|error| {
+            tracing::error!(%error, "a dashboard cannot be written for Grafana");
+            Failure::new(FailureKind::Internal, "this dashboard cannot be written for Grafana")
+        })?;
+        answer.first = model.into();
+    }
+    Ok(answered(answer))
 }
 
 /// What operators see; never a change.

@@ -11,6 +11,7 @@ mod backend;
 pub mod cli;
 mod config;
 mod console;
+mod grafana;
 mod http;
 mod json;
 mod live;

@@ -14,6 +14,9 @@ use crate::{SOON, append, eventually};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
+/// Those that Grafana can show; the other has log lines alone.
+const FOR_GRAFANA: [&str; 5] = ["fleet", "host", "lightmetrics", "queues", "sessions"];
+
 /// A whole custom definition.
 const CUSTOM: &str = r#"id = "up"
 title = "Up"
@@ -46,7 +49,10 @@ fn text<'v>(of: &'v Value, key: &str) -> &'v str {
 
 /// Variables replaced as somebody would who shows the dashboard for all hosts.
 fn fill(text: &str) -> String {
-    text.replace("$instance", ".+").replace("$__rate_interval", "10s").replace("$__range", "1m")
+    text.replace("$instance", ".+")
+        .replace("$job", ".+")
+        .replace("$__rate_interval", "10s")
+        .replace("$__range", "1m")
 }
 
 /// Names of series in an expression: ours all have a known beginning.
@@ -65,15 +71,16 @@ fn all_that_built_in_dashboards_name_exists() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let data = answer.json()["data"].take();
     let ids: Vec<_> = list(&data, "dashboards").iter().map(|one| text(one, "id")).collect();
-    assert_eq!(ids, ["host", "lightmetrics", "logs"]);
+    assert_eq!(ids, ["fleet", "host", "lightmetrics", "logs", "queues", "sessions"]);
     let mut names = BTreeSet::new();
     for dashboard in list(&data, "dashboards") {
         assert_eq!(dashboard["builtin"], true);
-        for variable in list(dashboard, "variables") {
+        for variable in dashboard["variables"].as_array().expect("a list, which may be empty") {
             let (label, selector) = (text(variable, "label"), text(variable, "selector"));
             let values = format!("/api/v1/label/{label}/values?match[]={}", escape(selector));
             let values = system.api.get(&values).unwrap().json();
-            assert!(list(&values, "data").iter().any(|value| value == "web-1"), "{variable}: {values}");
+            let expected = if label == "job" { "node" } else { "web-1" };
+            assert!(list(&values, "data").iter().any(|value| value == expected), "{variable}: {values}");
         }
         let panels = list(dashboard, "rows").iter().flat_map(|row| list(row, "panels"));
         for panel in panels {
@@ -124,7 +131,10 @@ fn custom_dashboards_are_served_to_readers() {
     let all = get("/api/v1/dashboards").json()["data"].take();
     let seen: Vec<_> =
         list(&all, "dashboards").iter().map(|one| (text(one, "id"), one["builtin"] == true)).collect();
-    assert_eq!(seen, [("host", true), ("lightmetrics", true), ("logs", false), ("up", false)]);
+    let builtin = ["fleet", "host", "lightmetrics", "queues", "sessions"].map(|id| (id, true));
+    let mut expected = [&builtin[..], &[("logs", false), ("up", false)]].concat();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
     assert_eq!(
         get("/api/v1/dashboards/up").body,
         concat!(
@@ -192,4 +202,24 @@ fn check_config_finds_every_mistake_of_dashboards() {
     run(&binary("lm-collector"), &["--check-config", &server], WITHIN)
         .expect_code(78)
         .expect_stderr(&["dashboards.definition_dir is not a known key; did you mean \"definition_dirs\"?"]);
+}
+
+/// The files for Grafana are what the gateway makes of the definitions;
+/// `LM_BLESS=1` writes them.
+#[test]
+fn the_grafana_kit_is_what_the_gateway_answers() {
+    let mut system = System::new(&[]);
+    system.start();
+    for id in FOR_GRAFANA {
+        let answer = system.api.get(&format!("/api/v1/dashboards/{id}?format=grafana")).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let file = format!("{}/../config/grafana/dashboards/{id}.json", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("LM_BLESS").is_some() {
+            fs::write(&file, &answer.body).unwrap();
+        }
+        let kept = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(answer.body == kept, "{file} is old: run this test with LM_BLESS=1");
+    }
+    let refused = system.api.get("/api/v1/dashboards/host?format=kibana").unwrap();
+    assert_eq!((refused.status, refused.json()["errorType"].as_str()), (400, Some("bad_data")));
 }

@@ -12,10 +12,13 @@ use super::definition::{self, Definition};
 use crate::settings::{DefinitionPath, DefinitionPaths};
 
 /// They double as examples, so they are files like any other.
-const BUILTIN: [(&str, &str); 3] = [
+const BUILTIN: [(&str, &str); 6] = [
+    ("config/dashboards/fleet.toml", include_str!("../../../config/dashboards/fleet.toml")),
     ("config/dashboards/host.toml", include_str!("../../../config/dashboards/host.toml")),
     ("config/dashboards/lightmetrics.toml", include_str!("../../../config/dashboards/lightmetrics.toml")),
     ("config/dashboards/logs.toml", include_str!("../../../config/dashboards/logs.toml")),
+    ("config/dashboards/queues.toml", include_str!("../../../config/dashboards/queues.toml")),
+    ("config/dashboards/sessions.toml", include_str!("../../../config/dashboards/sessions.toml")),
 ];
 
 /// Files that are read at most.

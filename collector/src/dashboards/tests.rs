@@ -173,7 +173,7 @@ fn with_id(id: &str) -> String {
     GOOD.replacen("\"web\"", &format!("\"{id}\""), 1)
 }
 
-const BUILTIN: [&str; 3] = ["host", "lightmetrics", "logs"];
+const BUILTIN: [&str; 6] = ["fleet", "host", "lightmetrics", "logs", "queues", "sessions"];
 
 #[test]
 fn what_is_built_in_is_right() {
@@ -197,7 +197,7 @@ fn files_and_directories_are_read() {
     world.write("d/.hidden.toml", "nothing");
     world.write("d/below.toml/c.toml", "nothing");
     let ids = world.load(&["one.conf"], &["d"]).unwrap();
-    assert_eq!(ids, ["host", "lightmetrics", "logs", "one", "three", "two"]);
+    assert_eq!(ids, ["fleet", "host", "lightmetrics", "logs", "one", "queues", "sessions", "three", "two"]);
 }
 
 #[test]
