@@ -1,3 +1,7 @@
+use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+
+use super::call::Call;
 use super::*;
 
 #[test]
