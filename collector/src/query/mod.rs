@@ -2,14 +2,19 @@
 //!
 //! Server objects are thin; evaluation runs on the threads of [`Pool`].
 
+mod answer;
+mod context;
 mod cursor;
+mod failed;
 mod pool;
 mod reader;
 mod scope;
+mod selection;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use context::QueryContext;
 pub use pool::Pool;
-pub use reader::{QueryContext, ReaderServer};
+pub use reader::ReaderServer;
 pub use scope::ReadScope;

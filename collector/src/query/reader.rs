@@ -2,262 +2,35 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lm_logs::Direction;
 use lm_mesh::{Grant, Terms};
-use lm_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
-use lm_promql::{Answer, Engine, ErrorKind, Interrupt, Value};
+use lm_model::Timestamp;
 use lm_schema::batch::{wire_stream, write_incarnation};
 use lm_schema::labels::write_pairs;
-use lm_schema::query_capnp::{ResultType, answer, failure, names, query_options, reader, selection, tail};
+use lm_schema::query_capnp::{ResultType, reader, tail};
 
+use super::answer::{write_answer, write_failure, write_names};
+use super::context::QueryContext;
 use super::cursor::{CursorServer, Rows};
-use super::pool::{Cancelled, Pool, PoolError};
-use super::scope::{ReadScope, Scoped};
+use super::failed::bad_data;
+use super::scope::ReadScope;
+use super::selection::read_selection;
 use super::tail::TailServer;
-use crate::access::AgentScopes;
-use crate::dashboards::{self, Dashboards};
-use crate::ingest::IngestHandle;
-use crate::log_filter::{LogFilter, matchers, read_query};
-use crate::store::Store;
-
-/// What every reader of this collector shares.
-pub struct QueryContext {
-    pub store: Arc<Store>,
-    pub ingest: IngestHandle,
-    pub pool: Pool,
-    pub engine: Engine,
-    pub agents: AgentScopes,
-    /// When the caller names none, and the longest that it may name.
-    pub timeout: Duration,
-    pub dashboards: Dashboards,
-}
+use crate::dashboards;
+use crate::log_filter::{LogFilter, read_query};
 
 /// Most lines of one log answer: it is one message.
 const LOG_LINES_MAX: usize = 5_000;
 /// Bytes of one log answer, after which it is truncated.
 const LOG_BYTES_MAX: usize = 16 << 20;
-/// Selectors of one label query.
-const SELECTORS_MAX: u32 = 64;
 
 /// Reads what is in its scope. Every method goes through [`ReadScope`].
 pub struct ReaderServer {
     pub context: Arc<QueryContext>,
     pub scope: Arc<ReadScope>,
     pub grant: Grant,
-}
-
-/// A failure that the caller shows its user.
-#[derive(Debug)]
-struct Failed {
-    kind: failure::Kind,
-    message: String,
-}
-
-fn bad_data(message: impl Into<String>) -> Failed {
-    Failed { kind: failure::Kind::BadData, message: message.into() }
-}
-
-impl From<lm_promql::Error> for Failed {
-    fn from(error: lm_promql::Error) -> Self {
-        let kind = match error.kind() {
-            ErrorKind::BadData => failure::Kind::BadData,
-            ErrorKind::Execution => failure::Kind::Execution,
-            ErrorKind::Canceled => failure::Kind::Canceled,
-            ErrorKind::Timeout => failure::Kind::Timeout,
-            ErrorKind::Limit => failure::Kind::Limit,
-        };
-        Failed { kind, message: error.to_string() }
-    }
-}
-
-impl From<lm_promql::ParseError> for Failed {
-    fn from(error: lm_promql::ParseError) -> Self {
-        lm_promql::Error::from(error).into()
-    }
-}
-
-impl From<PoolError> for Failed {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Overloaded => Failed {
-                kind: failure::Kind::Overloaded,
-                message: "too many queries are waiting; try again in a moment".to_owned(),
-            },
-            PoolError::Panicked => Failed {
-                kind: failure::Kind::Internal,
-                message: "the query failed inside the collector; its log says why".to_owned(),
-            },
-        }
-    }
-}
-
-fn write_failure(failed: &Failed, mut to: failure::Builder<'_>) {
-    to.set_kind(failed.kind);
-    to.set_message(&failed.message[..]);
-}
-
-/// Options as they mean something.
-#[derive(Clone)]
-struct Options {
-    deadline: Instant,
-    engine: Engine,
-}
-
-impl QueryContext {
-    fn options(&self, from: query_options::Reader<'_>) -> Options {
-        let mut engine = self.engine.clone();
-        if from.get_lookback_ms() > 0 {
-            engine.lookback = Duration::from_millis(from.get_lookback_ms().into());
-        }
-        let timeout = match from.get_timeout_ms() {
-            0 => self.timeout,
-            ms => Duration::from_millis(ms.into()).min(self.timeout),
-        };
-        Options { deadline: Instant::now() + timeout, engine }
-    }
-
-    async fn evaluate(
-        &self,
-        options: Options,
-        scope: Arc<ReadScope>,
-        query: impl FnOnce(&Options, &Scoped<'_>, &dyn Fn() -> Option<Interrupt>) -> Result<Answer, Failed>
-        + Send
-        + 'static,
-    ) -> Result<Answer, Failed> {
-        let store = self.store.clone();
-        self.pool
-            .run(move |cancelled: &Cancelled| {
-                let interrupt = || {
-                    if cancelled.is_set() {
-                        Some(Interrupt::Canceled)
-                    } else if Instant::now() >= options.deadline {
-                        Some(Interrupt::Timeout)
-                    } else {
-                        None
-                    }
-                };
-                query(&options, &Scoped { store: &store, scope: &scope }, &interrupt)
-            })
-            .await?
-    }
-}
-
-impl QueryContext {
-    /// Runs `job` on a query thread, unless `input` is a failure already.
-    async fn compute<I: Send + 'static, T: Send + 'static>(
-        &self,
-        input: Result<I, Failed>,
-        job: impl FnOnce(I, &Store) -> Result<T, Failed> + Send + 'static,
-    ) -> Result<T, Failed> {
-        let input = input?;
-        let store = self.store.clone();
-        self.pool.run(move |_: &Cancelled| job(input, &store)).await?
-    }
-}
-
-fn write_answer(grant: &Grant, result: Result<Answer, Failed>, mut to: answer::Builder<'_>) {
-    let answer = match result {
-        Ok(answer) => answer,
-        Err(failed) => return write_failure(&failed, to.init_failed()),
-    };
-    let mut opened = to.reborrow().init_ok();
-    write_texts(&answer.warnings, opened.reborrow().init_warnings(answer.warnings.len() as u32));
-    write_texts(&answer.infos, opened.reborrow().init_infos(answer.infos.len() as u32));
-    let one = |(labels, sample): (Labels, Sample)| (labels, vec![sample]);
-    let (kind, rows) = match answer.value {
-        Value::Scalar(sample) => {
-            (ResultType::Scalar, Rows { series: [one((Labels::empty(), sample))].into(), ..Rows::default() })
-        }
-        Value::Vector(samples) => {
-            (ResultType::Vector, Rows { series: samples.into_iter().map(one).collect(), ..Rows::default() })
-        }
-        Value::Matrix(series) => {
-            let series = series.into_iter().map(|series| (series.labels, series.samples)).collect();
-            (ResultType::Matrix, Rows { series, ..Rows::default() })
-        }
-        Value::String(time, text) => {
-            // Its time travels as a sample without a meaning of its own.
-            let at = (Labels::empty(), Sample { time, value: 0.0 });
-            (ResultType::String, Rows { series: [one(at)].into(), text })
-        }
-    };
-    opened.set_type(kind);
-    opened.set_cursor(grant.derive(Terms::default(), |_| CursorServer::new(rows)));
-}
-
-fn write_texts(from: &[String], mut to: capnp::text_list::Builder<'_>) {
-    for (index, text) in from.iter().enumerate() {
-        to.set(index as u32, &text[..]);
-    }
-}
-
-/// Series that a label query is about.
-struct Selected {
-    /// Any of these; empty: all series.
-    selectors: Vec<Vec<Matcher>>,
-    range: TimeRange,
-    limit: usize,
-}
-
-fn read_selection(from: selection::Reader<'_>) -> Result<Selected, Failed> {
-    let texts = from.get_selectors().map_err(|error| bad_data(error.to_string()))?;
-    if texts.len() > SELECTORS_MAX {
-        return Err(bad_data(format!("{} selectors (at most {SELECTORS_MAX})", texts.len())));
-    }
-    let mut selectors = Vec::new();
-    for text in texts {
-        let text = text.map_err(|error| bad_data(error.to_string()))?;
-        let text = text.to_str().map_err(|error| bad_data(error.to_string()))?;
-        selectors.push(matchers(text).map_err(bad_data)?);
-    }
-    let end = Timestamp::from_millis(from.get_end_unix_ms().saturating_add(1));
-    Ok(Selected {
-        selectors,
-        range: TimeRange { start: Timestamp::from_millis(from.get_start_unix_ms()), end },
-        limit: match from.get_limit() {
-            0 => usize::MAX,
-            limit => limit as usize,
-        },
-    })
-}
-
-impl Selected {
-    /// Runs `find` for each selector, narrowed to the scope, and joins the
-    /// answers, sorted.
-    fn union<T: Ord>(
-        &self,
-        scope: &ReadScope,
-        find: impl Fn(&[Matcher], TimeRange) -> Result<Vec<T>, lm_tsdb::Error>,
-    ) -> Result<(Vec<T>, bool), Failed> {
-        let all: [&[Matcher]; 1] = [&[]];
-        let chosen: Vec<&[Matcher]> = match &self.selectors[..] {
-            [] => all.to_vec(),
-            some => some.iter().map(|matchers| &matchers[..]).collect(),
-        };
-        let mut found = Vec::new();
-        for matchers in chosen {
-            found.extend(
-                find(&scope.narrow(matchers), self.range).map_err(|error| bad_data(error.to_string()))?,
-            );
-        }
-        found.sort();
-        found.dedup();
-        let is_truncated = found.len() > self.limit;
-        found.truncate(self.limit);
-        Ok((found, is_truncated))
-    }
-}
-
-fn write_names(result: Result<(Vec<String>, bool), Failed>, mut to: names::Builder<'_>) {
-    match result {
-        Ok((found, is_truncated)) => {
-            to.set_is_truncated(is_truncated);
-            write_texts(&found, to.init_ok(found.len() as u32));
-        }
-        Err(failed) => write_failure(&failed, to.init_failed()),
-    }
 }
 
 const TRUNCATED: &str = "results truncated due to limit";

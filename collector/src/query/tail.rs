@@ -8,7 +8,7 @@ use std::time::Duration;
 use lm_schema::labels::write_pairs;
 use lm_schema::query_capnp::{self, event_id, tail_event};
 
-use super::reader::QueryContext;
+use super::context::QueryContext;
 use crate::log_filter::LogFilter;
 use crate::tail::{FIRST, Slice, TailEvent};
 
