@@ -14,13 +14,10 @@
 mod collector;
 mod cpu;
 mod disk;
-mod filesystem;
+mod kernel;
 mod memory;
 mod network;
-mod pressure;
-mod process;
 mod read;
-mod system;
 
 use std::io;
 use std::path::PathBuf;
@@ -152,19 +149,19 @@ fn collectors(options: &HostOptions) -> Vec<Named> {
     let named = |name, collect| Named { name, collect, series: None };
     vec![
         // First: it reads the file that cpu and process also look at.
-        named("stat", Box::new(cpu::Stat::new(root)) as Box<dyn Collect>),
-        named("cpu", Box::new(cpu::Cpu::new(root))),
-        named("loadavg", Box::new(system::LoadAverage::new(root))),
-        named("meminfo", Box::new(memory::MemInfo::new(root))),
-        named("vmstat", Box::new(memory::VmStat::new(root))),
-        named("netdev", Box::new(network::NetDev::new(root))),
-        named("diskstats", Box::new(disk::DiskStats::new(root))),
-        named("filesystem", Box::new(filesystem::FileSystems::new(root, &options.rootfs))),
-        named("filefd", Box::new(system::FileDescriptors::new(root))),
-        named("pressure", Box::new(pressure::Pressure::new(root))),
-        named("time", Box::<system::Time>::default()),
-        named("uname", Box::<system::Uname>::default()),
-        named("process", Box::new(process::Process::new(&options.own_process))),
+        named("stat", Box::new(cpu::stat::Stat::new(root)) as Box<dyn Collect>),
+        named("cpu", Box::new(cpu::time::Cpu::new(root))),
+        named("loadavg", Box::new(kernel::loadavg::LoadAverage::new(root))),
+        named("meminfo", Box::new(memory::meminfo::MemInfo::new(root))),
+        named("vmstat", Box::new(memory::vmstat::VmStat::new(root))),
+        named("netdev", Box::new(network::netdev::NetDev::new(root))),
+        named("diskstats", Box::new(disk::diskstats::DiskStats::new(root))),
+        named("filesystem", Box::new(disk::filesystem::FileSystems::new(root, &options.rootfs))),
+        named("filefd", Box::new(kernel::filefd::FileDescriptors::new(root))),
+        named("pressure", Box::new(kernel::pressure::Pressure::new(root))),
+        named("time", Box::<kernel::time::Time>::default()),
+        named("uname", Box::<kernel::uname::Uname>::default()),
+        named("process", Box::new(kernel::own_process::Process::new(&options.own_process))),
     ]
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::Error;
-use super::collector::{Collect, Cycle, SeriesCache};
-use super::read::{KernelFile, Malformed, lines, numbers, words};
 use crate::sources::SeriesIndex;
+use crate::sources::host::Error;
+use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
+use crate::sources::host::read::{KernelFile, Malformed, lines, numbers, words};
 
 /// Columns in the kernel's order, received before transmitted.
 const NAMES: [&str; 16] = [

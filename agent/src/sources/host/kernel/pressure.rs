@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::Error;
-use super::collector::{Collect, Cycle, FixedSeries};
-use super::read::{KernelFile, Malformed, number, words};
+use crate::sources::host::Error;
+use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
+use crate::sources::host::read::{KernelFile, Malformed, number, words};
 
 /// Pressure is an optional part of the kernel: where it is not built in or
 /// not switched on, this collector fails and says which file.

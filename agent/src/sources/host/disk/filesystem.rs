@@ -9,10 +9,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::Error;
-use super::collector::{Collect, Cycle, SeriesCache};
-use super::read::{KernelFile, Malformed, lines, words};
 use crate::sources::SeriesIndex;
+use crate::sources::host::Error;
+use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
+use crate::sources::host::read::{KernelFile, Malformed, lines, words};
 
 const LOCAL_TYPES: [&[u8]; 18] = [
     b"bcachefs",

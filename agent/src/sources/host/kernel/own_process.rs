@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Resource;
 
-use super::Error;
-use super::collector::{Collect, Cycle, FixedSeries};
-use super::cpu::USER_HZ;
-use super::read::{KernelFile, Malformed, number, words};
+use crate::sources::host::Error;
+use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
+use crate::sources::host::cpu::USER_HZ;
+use crate::sources::host::read::{KernelFile, Malformed, number, words};
 
 pub struct Process {
     stat: KernelFile,

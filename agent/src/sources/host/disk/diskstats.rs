@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::Error;
-use super::collector::{Collect, Cycle, SeriesCache};
-use super::read::{KernelFile, Malformed, lines, numbers, words};
 use crate::sources::SeriesIndex;
+use crate::sources::host::Error;
+use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
+use crate::sources::host::read::{KernelFile, Malformed, lines, numbers, words};
 
 /// Columns in the kernel's order and what turns them into base units. Kernels
 /// before 4.18 end after the eleventh, before 5.5 after the fifteenth.

@@ -1,0 +1,4 @@
+//! Block devices and file systems.
+
+pub mod diskstats;
+pub mod filesystem;

@@ -1,0 +1,4 @@
+//! Memory and paging.
+
+pub mod meminfo;
+pub mod vmstat;

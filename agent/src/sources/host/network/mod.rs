@@ -1,0 +1,3 @@
+//! Network devices and protocols.
+
+pub mod netdev;
