@@ -4,6 +4,8 @@
 //! that need no further checks or every mistake in it, with lines. It opens
 //! nothing that the file names.
 
+mod metrics;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use lm_mesh::Transport;
 use lm_settings::{Mistake, Section, Value, units};
 
 use crate::sources::logs::LogsOptions;
+pub use metrics::Metrics;
 
 /// The documented defaults: what `--print-defaults` prints.
 pub const DEFAULTS: &str = include_str!("../../../config/agent.toml");
@@ -73,16 +76,6 @@ pub enum Durability {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Metrics {
-    pub interval: Duration,
-    /// The `job` label of every series of this agent.
-    pub job: String,
-    pub host: bool,
-    pub procfs: PathBuf,
-    pub rootfs: PathBuf,
-}
-
-#[derive(Clone, Debug, PartialEq)]
 pub struct Logs {
     pub files: Vec<String>,
     pub exclude: Vec<String>,
@@ -142,13 +135,7 @@ impl Default for Settings {
                 durability: Durability::Sync,
                 flush_interval: Duration::from_secs(1),
             },
-            metrics: Metrics {
-                interval: Duration::from_secs(15),
-                job: "node".to_owned(),
-                host: true,
-                procfs: "/proc".into(),
-                rootfs: "/".into(),
-            },
+            metrics: Metrics::default(),
             logs: Logs {
                 files: Vec::new(),
                 exclude: LogsOptions::default().exclude,
@@ -239,17 +226,6 @@ impl Queue {
             let message = format!("segment_bytes must be at most half of bytes_max ({} B)", self.bytes_max);
             section.complain_at("segment_bytes", &message);
         }
-        section.finish();
-    }
-}
-
-impl Metrics {
-    fn take(&mut self, mut section: Section<'_, '_>) {
-        section.read("interval", &mut self.interval, |v| units::duration(v, seconds(1)..=seconds(3600)));
-        section.read("job", &mut self.job, units::text);
-        section.read("host", &mut self.host, units::flag);
-        section.read("procfs", &mut self.procfs, units::path);
-        section.read("rootfs", &mut self.rootfs, units::path);
         section.finish();
     }
 }

@@ -27,7 +27,7 @@ fn every_key_is_documented() {
     }
     // What the file may say is what take() asks for; a key that nobody asks
     // for is a mistake in DEFAULTS, so counting is enough.
-    assert_eq!(found.len(), 32, "{found:?}");
+    assert_eq!(found.len(), 57, "{found:?}");
 }
 
 #[test]
@@ -88,4 +88,50 @@ fn a_file_that_is_not_there() {
         missing[0].to_string(),
         "/nonexistent/agent.toml:1: cannot read the file: No such file or directory (os error 2)"
     );
+}
+
+#[test]
+fn collectors_and_filters_of_the_host() {
+    let text = "[metrics.collectors]\nenable = ['meminfo_numa']\ndisable = ['uname']\n\
+                [metrics.filters.diskstats]\ninclude = '^sda$'\n\
+                [metrics.filters]\nnetdev = { exclude = 'veth' }\n";
+    let host = parse(text).unwrap().metrics.host_options;
+    assert!(host.collectors.contains("meminfo_numa") && !host.collectors.contains("uname"));
+    assert!(host.collectors.contains("stat"));
+    let shows = |filter: &str, name: &str| host.filters.filter(filter).shows(name.as_bytes());
+    assert!(shows("diskstats", "sda") && !shows("diskstats", "sdb"));
+    assert!(shows("netdev", "eth0") && !shows("netdev", "veth1"));
+    assert!(shows("vmstat", "pgfault") && !shows("vmstat", "nr_free_pages"));
+}
+
+#[test]
+fn an_include_alone_replaces_a_default_exclude() {
+    let host = parse("[metrics.filters.cpu_flags]\ninclude = '^aes$'\n").unwrap().metrics.host_options;
+    assert!(host.filters.filter("cpu_flags").shows(b"aes"));
+    let host = parse("[metrics.filters.vmstat]\nexclude = '^nr_'\n").unwrap().metrics.host_options;
+    assert!(host.filters.filter("vmstat").shows(b"thp_fault_alloc"));
+}
+
+#[test]
+fn mistakes_about_collectors_and_filters() {
+    check(
+        "[metrics.collectors]\nenable = ['meminfo_numma', 3]\n",
+        &[
+            "2: metrics.collectors.enable has \"meminfo_numma\"; did you mean \"meminfo_numa\"?",
+            "2: metrics.collectors.enable has 3; expected the name of a collector",
+        ],
+    );
+    check(
+        "[metrics.collectors]\nenable = ['stat']\ndisable = ['cpu', 'stat']\n",
+        &["3: metrics.collectors.disable has \"stat\", which is in enable too"],
+    );
+    check(
+        "[metrics.filters]\nnetdevs = { include = 'x' }\nnetdev = { include = '(', excluded = '' }\n",
+        &[
+            "2: metrics.filters.netdevs is not a known key; did you mean \"netdev\"?",
+            "3: metrics.filters.netdev.include is \"(\"; expected a regular expression: unclosed group",
+            "3: metrics.filters.netdev.excluded is not a known key; did you mean \"exclude\"?",
+        ],
+    );
+    check("[metrics.options]\ncpu_info = 1\n", &["2: metrics.options.cpu_info is 1; expected true or false"]);
 }

@@ -11,7 +11,7 @@ use crate::config::{From, OnFull, Settings};
 use crate::counters::Counters;
 use crate::outbox::{Error, Outbox, Stored};
 use crate::queue_handle::QueueFacts;
-use crate::sources::host::{HostOptions, HostSource};
+use crate::sources::host::HostSource;
 use crate::sources::logs::{self, FileCursor, LineSink, LogEvent, LogsOptions, LogsSource, ReadFrom, Room};
 use crate::sources::{Measurement, SeriesIndex, SeriesTable};
 use crate::telemetry;
@@ -67,11 +67,6 @@ pub struct Sources {
 
 impl Sources {
     pub fn new(settings: &Settings, cursors: Vec<FileCursor>) -> Result<Self, logs::Error> {
-        let host = HostOptions {
-            procfs: settings.metrics.procfs.clone(),
-            rootfs: settings.metrics.rootfs.clone(),
-            ..HostOptions::default()
-        };
         let logs = LogsOptions {
             globs: settings.logs.files.clone(),
             exclude: settings.logs.exclude.clone(),
@@ -84,7 +79,7 @@ impl Sources {
         };
         let follows_logs = !settings.logs.files.is_empty();
         Ok(Sources {
-            host: settings.metrics.host.then(|| HostSource::new(host)),
+            host: settings.metrics.host.then(|| HostSource::new(settings.metrics.host_options.clone())),
             table: SeriesTable::new(SERIES_MAX),
             measurements: Vec::new(),
             previous: Vec::new(),
@@ -159,8 +154,12 @@ impl Sources {
                 host.collect(time, &mut || started.elapsed(), &mut self.table, &mut self.measurements);
             let trouble: Vec<_> = report.failures.iter().map(|(name, _)| *name).collect();
             for (name, error) in &report.failures {
-                if !self.host_trouble.contains(name) {
-                    tracing::warn!(collector = name, %error, "cannot measure");
+                match self.host_trouble.contains(name) {
+                    true => {}
+                    false if error.is_absence() => {
+                        tracing::info!(collector = name, %error, "nothing to measure")
+                    }
+                    false => tracing::warn!(collector = name, %error, "cannot measure"),
                 }
             }
             self.host_trouble = trouble;

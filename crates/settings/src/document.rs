@@ -315,8 +315,8 @@ fn show(value: &Value<'_>) -> String {
     }
 }
 
-/// The known key that `name` most probably meant.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+/// The known word that `name` most probably meant; `None` when none is near.
+pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (edit_distance(name, key), *key)).min()?;
     (near.0 <= 2.max(name.len() / 3)).then_some(near.1)
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use document::{Mistake, Section};
+pub use document::{Mistake, Section, nearest};
 use document::{Mistakes, line_of};
 
 /// What a file says for one key: the argument of the parsers in [`units`] and

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use lm_model::Timestamp;
 
 use super::Error;
+use super::read::KernelFile;
 use crate::sources::{Measurement, SeriesIndex, SeriesTable};
 
 /// Measures one family of things. A collector that returns an error may have
@@ -18,13 +19,27 @@ pub struct Cycle<'a> {
     pub now: Timestamp,
     pub table: &'a mut SeriesTable,
     pub out: &'a mut Vec<Measurement>,
-    /// The contents of `/proc/stat`, read once for all; empty when unreadable.
-    pub stat: &'a mut Vec<u8>,
-    /// When the host booted, seconds since the Unix epoch.
-    pub boot_seconds: Option<u64>,
+    pub shared: &'a mut SharedStat,
+}
+
+/// The contents of `/proc/stat`, read once a cycle for all who look at it.
+pub struct SharedStat {
+    pub file: KernelFile,
+    pub bytes: Vec<u8>,
+    /// `bytes` are of this cycle.
+    pub is_read: bool,
 }
 
 impl Cycle<'_> {
+    pub fn stat(&mut self) -> Result<&[u8], Error> {
+        let SharedStat { file, bytes, is_read } = self.shared;
+        if !*is_read {
+            file.read(bytes)?;
+            *is_read = true;
+        }
+        Ok(bytes)
+    }
+
     pub fn push(&mut self, series: SeriesIndex, value: f64) {
         self.out.push(Measurement { series, value });
     }

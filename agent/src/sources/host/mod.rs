@@ -6,46 +6,38 @@
 //! `node_scrape_collector_success 0` and an entry in the [`CycleReport`], and
 //! the others go on. Nothing here panics on what a kernel file says.
 //!
-//! All files are below [`HostOptions::procfs`], so a container can look at the
-//! `/proc` of its host and a test at a directory. Exceptions are the system
-//! calls that have no file: the kernel's name, file system sizes, and the
-//! limit of open files.
+//! All files are below the roots of [`HostOptions`], so a container can look at
+//! the `/proc` and `/sys` of its host and a test at a directory. Exceptions are
+//! the system calls that have no file: the kernel's name, file system sizes,
+//! and the limit of open files.
+//!
+//! A new collector is a file in the room of its subject, a line in
+//! [`registry`], and, when it has a filter, a line in [`filter`].
 
 mod collector;
 mod cpu;
 mod disk;
+pub mod filter;
 mod kernel;
 mod memory;
 mod network;
+mod options;
 mod read;
+pub mod registry;
+mod tree;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lm_model::Timestamp;
+use rustix::io::Errno;
 
 use super::{Measurement, SeriesIndex, SeriesTable};
-use collector::{Collect, Cycle};
-
-/// Where to look.
-#[derive(Clone, Debug)]
-pub struct HostOptions {
-    /// Default `/proc`.
-    pub procfs: PathBuf,
-    /// The directory of the agent's own process. Default `/proc/self`, also
-    /// when `procfs` is that of a host seen from a container.
-    pub own_process: PathBuf,
-    /// Prepended to mount points before asking for file system sizes.
-    /// Default `/`.
-    pub rootfs: PathBuf,
-}
-
-impl Default for HostOptions {
-    fn default() -> Self {
-        HostOptions { procfs: "/proc".into(), own_process: "/proc/self".into(), rootfs: "/".into() }
-    }
-}
+use collector::{Collect, Cycle, SharedStat};
+pub use options::HostOptions;
+use read::KernelFile;
+use registry::{COLLECTORS, KnownCollector};
 
 /// A collector failed; others did not.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +49,18 @@ pub enum Error {
     Malformed { path: PathBuf, line: usize, reason: &'static str },
     #[error("the series table is full at {series_count_max} series")]
     TableFull { series_count_max: u32 },
+}
+
+impl Error {
+    /// This host has no such thing, or does not let us look at it this way:
+    /// what most collectors of special hardware answer on most hosts.
+    pub fn is_absence(&self) -> bool {
+        let absences = [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP].map(|errno| errno.raw_os_error());
+        match self {
+            Error::Read { source, .. } => source.raw_os_error().is_some_and(|code| absences.contains(&code)),
+            Error::Malformed { .. } | Error::TableFull { .. } => false,
+        }
+    }
 }
 
 /// What went wrong in a cycle.
@@ -72,17 +76,23 @@ pub struct CycleReport {
 /// [`SeriesTable`] (clearing it is fine).
 pub struct HostSource {
     options: HostOptions,
-    collectors: Vec<Named>,
+    collectors: Vec<Running>,
     /// The generation of the table that remembered numbers belong to.
     generation: u64,
     buffer: Vec<u8>,
-    stat: Vec<u8>,
+    stat: SharedStat,
 }
 
 impl HostSource {
     pub fn new(options: HostOptions) -> Self {
-        let collectors = Vec::new();
-        HostSource { options, collectors, generation: 0, buffer: Vec::new(), stat: Vec::new() }
+        let file = KernelFile::new(&options.procfs, "stat");
+        HostSource {
+            options,
+            collectors: Vec::new(),
+            generation: 0,
+            buffer: Vec::new(),
+            stat: SharedStat { file, bytes: Vec::new(), is_read: false },
+        }
     }
 
     /// Appends one measurement of every series that the host has now.
@@ -99,23 +109,23 @@ impl HostSource {
     ) -> CycleReport {
         if self.collectors.is_empty() || self.generation != table.generation() {
             self.generation = table.generation();
-            self.collectors = collectors(&self.options);
+            self.collectors = running(&self.options);
         }
-        self.stat.clear();
+        self.stat.is_read = false;
         let mut report = CycleReport::default();
-        let mut cycle = Cycle { now, table, out, stat: &mut self.stat, boot_seconds: None };
+        let mut cycle = Cycle { now, table, out, shared: &mut self.stat };
         let mut started = monotonic();
-        for named in &mut self.collectors {
+        for running in &mut self.collectors {
             let kept = cycle.out.len();
-            let result = named.collect.collect(&mut cycle, &mut self.buffer);
+            let result = running.collect.collect(&mut cycle, &mut self.buffer);
             let success = result.is_ok();
             if let Err(error) = result {
                 cycle.out.truncate(kept);
-                report.failures.push((named.name, error));
+                report.failures.push((running.known.name, error));
             }
             let ended = monotonic();
             // Without room for its two series a collector still counts as run.
-            if let Some([success_series, duration_series]) = named.series(cycle.table) {
+            if let Some([success_series, duration_series]) = running.series(cycle.table) {
                 let duration = ended.saturating_sub(started).as_secs_f64();
                 cycle.push(success_series, f64::from(u8::from(success)));
                 cycle.push(duration_series, duration);
@@ -126,16 +136,16 @@ impl HostSource {
     }
 }
 
-struct Named {
-    name: &'static str,
+struct Running {
+    known: &'static KnownCollector,
     collect: Box<dyn Collect>,
     series: Option<[SeriesIndex; 2]>,
 }
 
-impl Named {
+impl Running {
     fn series(&mut self, table: &mut SeriesTable) -> Option<[SeriesIndex; 2]> {
         if self.series.is_none() {
-            let labels = [("collector", self.name)];
+            let labels = [("collector", self.known.name)];
             let success = table.get_or_insert("node_scrape_collector_success", &labels)?;
             let duration = table.get_or_insert("node_scrape_collector_duration_seconds", &labels)?;
             self.series = Some([success, duration]);
@@ -144,26 +154,7 @@ impl Named {
     }
 }
 
-fn collectors(options: &HostOptions) -> Vec<Named> {
-    let root = &options.procfs;
-    let named = |name, collect| Named { name, collect, series: None };
-    vec![
-        // First: it reads the file that cpu and process also look at.
-        named("stat", Box::new(cpu::stat::Stat::new(root)) as Box<dyn Collect>),
-        named("cpu", Box::new(cpu::time::Cpu::new(root))),
-        named("loadavg", Box::new(kernel::loadavg::LoadAverage::new(root))),
-        named("meminfo", Box::new(memory::meminfo::MemInfo::new(root))),
-        named("vmstat", Box::new(memory::vmstat::VmStat::new(root))),
-        named("netdev", Box::new(network::netdev::NetDev::new(root))),
-        named("diskstats", Box::new(disk::diskstats::DiskStats::new(root))),
-        named("filesystem", Box::new(disk::filesystem::FileSystems::new(root, &options.rootfs))),
-        named("filefd", Box::new(kernel::filefd::FileDescriptors::new(root))),
-        named("pressure", Box::new(kernel::pressure::Pressure::new(root))),
-        named("time", Box::<kernel::time::Time>::default()),
-        named("uname", Box::<kernel::uname::Uname>::default()),
-        named("process", Box::new(kernel::own_process::Process::new(&options.own_process))),
-    ]
+fn running(options: &HostOptions) -> Vec<Running> {
+    let chosen = COLLECTORS.iter().filter(|known| options.collectors.contains(known.name));
+    chosen.map(|known| Running { known, collect: (known.make)(options), series: None }).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,9 +11,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Error;
 
-/// Kernel files larger than this are refused. `/proc/stat` of 1,024 CPUs with
-/// all their interrupts is about 200 KiB.
-pub const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Kernel files larger than this are refused. The largest is
+/// `/proc/interrupts`, 11 bytes for each CPU and interrupt.
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// What is wrong with the contents of a kernel file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,32 +35,47 @@ impl KernelFile {
     }
 
     /// Reads the whole file into `buffer`, replacing what was there.
+    ///
+    /// # Errors
+    ///
+    /// Also when the file is empty: no kernel file is that is read this way.
     pub fn read(&self, buffer: &mut Vec<u8>) -> Result<(), Error> {
-        buffer.clear();
-        let size = self.read_to_end(buffer).map_err(|source| self.unreadable(source))?;
-        if size > FILE_BYTES_MAX {
-            return Err(self.malformed(Malformed { line: 0, reason: "is larger than 4 MiB" }));
+        read_file(&self.path, buffer)?;
+        match buffer.is_empty() {
+            true => Err(self.malformed(Malformed { line: 0, reason: "is empty" })),
+            false => Ok(()),
         }
-        if size == 0 {
-            return Err(self.malformed(Malformed { line: 0, reason: "is empty" }));
-        }
-        Ok(())
     }
 
-    pub fn unreadable(&self, source: io::Error) -> Error {
-        Error::Read { path: self.path.clone(), source }
+    /// As [`read`](Self::read); false when there is no such file.
+    pub fn read_if_there(&self, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+        match self.read(buffer) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_absence() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub fn malformed(&self, Malformed { line, reason }: Malformed) -> Error {
         Error::Malformed { path: self.path.clone(), line, reason }
     }
+}
 
-    fn read_to_end(&self, buffer: &mut Vec<u8>) -> io::Result<u64> {
-        // NONBLOCK: whatever a wrongly set root holds, opening must not hang.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = std::fs::File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
-        Ok(file.take(FILE_BYTES_MAX + 1).read_to_end(buffer)? as u64)
+/// Reads a whole file, which may be empty, into `buffer`.
+pub fn read_file(path: &Path, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    buffer.clear();
+    let size = read_to_end(path, buffer).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    if size > FILE_BYTES_MAX {
+        return Err(Error::Malformed { path: path.to_owned(), line: 0, reason: "is larger than 16 MiB" });
     }
+    Ok(())
+}
+
+fn read_to_end(path: &Path, buffer: &mut Vec<u8>) -> io::Result<u64> {
+    // NONBLOCK: whatever a wrongly set root holds, opening must not hang.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    Ok(file.take(FILE_BYTES_MAX + 1).read_to_end(buffer)? as u64)
 }
 
 /// The lines of a file and their numbers, counted from one.

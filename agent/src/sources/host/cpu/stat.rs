@@ -1,19 +1,16 @@
 //! `/proc/stat`: totals of the host, below the lines of its CPUs.
 
-use std::path::Path;
-
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::read::{KernelFile, Malformed, lines, number, words};
+use crate::sources::host::{Error, HostOptions};
 
-/// The totals of the host. Reads the file for everyone.
 pub struct Stat {
     file: KernelFile,
     series: FixedSeries<6>,
 }
 
 impl Stat {
-    pub fn new(root: &Path) -> Self {
+    pub fn new(options: &HostOptions) -> Self {
         let names = [
             "node_intr_total",
             "node_context_switches_total",
@@ -22,15 +19,13 @@ impl Stat {
             "node_procs_running",
             "node_procs_blocked",
         ];
-        Stat { file: KernelFile::new(root, "stat"), series: FixedSeries::new(names) }
+        Stat { file: KernelFile::new(&options.procfs, "stat"), series: FixedSeries::new(names) }
     }
 }
 
 impl Collect for Stat {
     fn collect(&mut self, cycle: &mut Cycle<'_>, _: &mut Vec<u8>) -> Result<(), Error> {
-        self.file.read(cycle.stat)?;
-        let totals = parse_totals(cycle.stat).map_err(|malformed| self.file.malformed(malformed))?;
-        cycle.boot_seconds = Some(totals[2]);
+        let totals = parse_totals(cycle.stat()?).map_err(|malformed| self.file.malformed(malformed))?;
         self.series.push(cycle, totals.map(|total| total as f64))
     }
 }
@@ -50,4 +45,10 @@ fn parse_totals(bytes: &[u8]) -> Result<[u64; 6], Malformed> {
     let missing = Malformed { line: 0, reason: "lacks a total" };
     let all: Option<Vec<u64>> = totals.into_iter().collect();
     all.and_then(|all| all.try_into().ok()).ok_or(missing)
+}
+
+/// When the host booted, seconds since the Unix epoch.
+pub fn boot_seconds(bytes: &[u8]) -> Option<u64> {
+    let line = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"btime "))?;
+    number(line)
 }

@@ -1,11 +1,9 @@
 //! `/proc/stat`: time of each CPU.
 
-use std::path::Path;
-
 use crate::sources::SeriesIndex;
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle};
 use crate::sources::host::read::{KernelFile, Malformed, lines, number, numbers, words};
+use crate::sources::host::{Error, HostOptions};
 
 /// Kernel files count CPU time in hundredths of a second (`USER_HZ`, part of
 /// the kernel's interface and 100 on every architecture we run on).
@@ -28,7 +26,7 @@ type Ticks = [u64; 10];
 
 /// The time of each CPU.
 pub struct Cpu {
-    /// Names the file in errors; [`Stat`] reads it.
+    /// Names the file in errors; the cycle reads it.
     file: KernelFile,
     /// By CPU number.
     cpus: Vec<Option<OneCpu>>,
@@ -42,14 +40,14 @@ struct OneCpu {
 }
 
 impl Cpu {
-    pub fn new(root: &Path) -> Self {
-        Cpu { file: KernelFile::new(root, "stat"), cpus: Vec::new(), parsed: Vec::new() }
+    pub fn new(options: &HostOptions) -> Self {
+        Cpu { file: KernelFile::new(&options.procfs, "stat"), cpus: Vec::new(), parsed: Vec::new() }
     }
 }
 
 impl Collect for Cpu {
     fn collect(&mut self, cycle: &mut Cycle<'_>, _: &mut Vec<u8>) -> Result<(), Error> {
-        parse_cpus(cycle.stat, &mut self.parsed).map_err(|malformed| self.file.malformed(malformed))?;
+        parse_cpus(cycle.stat()?, &mut self.parsed).map_err(|malformed| self.file.malformed(malformed))?;
         for &(number, ticks) in &self.parsed {
             if number >= self.cpus.len() {
                 self.cpus.resize(number + 1, None);

@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::sources::SeriesIndex;
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
+use crate::sources::host::filter::Filter;
 use crate::sources::host::read::{KernelFile, Malformed, lines, words};
+use crate::sources::host::{Error, HostOptions};
 
 const LOCAL_TYPES: [&[u8]; 18] = [
     b"bcachefs",
@@ -35,13 +36,6 @@ const LOCAL_TYPES: [&[u8]; 18] = [
     b"zfs",
 ];
 
-/// node_exporter's default list of mount points that are left out, with all
-/// that is below them.
-const IGNORED_MOUNT_POINTS: [&[u8]; 3] = [b"/dev", b"/proc", b"/sys"];
-/// The same, but only what is below.
-const IGNORED_BELOW: [&[u8]; 3] =
-    [b"/run/credentials/", b"/var/lib/docker/", b"/var/lib/containers/storage/"];
-
 /// More mounts than this are not asked for their size, in the order of the
 /// file: each costs a system call and seven series.
 const MOUNT_COUNT_MAX: usize = 256;
@@ -61,17 +55,19 @@ pub struct FileSystems {
     init: KernelFile,
     own: KernelFile,
     rootfs: PathBuf,
+    mount_points: Filter,
     /// By mount point, device and type together.
     series: SeriesCache<[SeriesIndex; 7]>,
     key: Vec<u8>,
 }
 
 impl FileSystems {
-    pub fn new(root: &Path, rootfs: &Path) -> Self {
+    pub fn new(options: &HostOptions) -> Self {
         FileSystems {
-            init: KernelFile::new(root, "1/mountinfo"),
-            own: KernelFile::new(root, "self/mountinfo"),
-            rootfs: rootfs.to_owned(),
+            init: KernelFile::new(&options.procfs, "1/mountinfo"),
+            own: KernelFile::new(&options.procfs, "self/mountinfo"),
+            rootfs: options.rootfs.clone(),
+            mount_points: options.filters.filter("filesystem_mount_points"),
             series: SeriesCache::default(),
             key: Vec::new(),
         }
@@ -90,7 +86,7 @@ impl Collect for FileSystems {
         for (line, text) in lines(buffer).map_err(|malformed| file.malformed(malformed))? {
             let mount = parse_mount(text).ok_or(Malformed { line, reason: "is not a mount" });
             let mount = mount.map_err(|malformed| file.malformed(malformed))?;
-            if !is_shown(&mount) {
+            if !is_shown(&mount, &self.mount_points) {
                 continue;
             }
             // What is mounted later at the same place hides what was there.
@@ -161,14 +157,8 @@ fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
     Some(Mount { mount_point, fstype, device, is_readonly })
 }
 
-fn is_shown(mount: &Mount<'_>) -> bool {
-    let point = mount.mount_point;
-    let is_ignored = IGNORED_MOUNT_POINTS.iter().any(|ignored| {
-        point.strip_prefix(*ignored).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    });
-    LOCAL_TYPES.contains(&mount.fstype)
-        && !is_ignored
-        && !IGNORED_BELOW.iter().any(|ignored| point.len() > ignored.len() && point.starts_with(ignored))
+fn is_shown(mount: &Mount<'_>, mount_points: &Filter) -> bool {
+    LOCAL_TYPES.contains(&mount.fstype) && mount_points.shows(mount.mount_point)
 }
 
 /// `mountinfo` writes a space as `\040`, and tab, newline and backslash alike.
@@ -191,6 +181,7 @@ fn unescape(word: &[u8]) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::host::filter::Filters;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -200,16 +191,17 @@ mod tests {
         let mount = parse_mount(line).unwrap();
         assert_eq!(unescape(mount.mount_point).as_os_str(), OsStr::from_bytes(b"/mnt/a b"));
         assert_eq!((mount.fstype, mount.device, mount.is_readonly), (&b"ext4"[..], &b"/dev/sda1"[..], true));
-        assert!(is_shown(&mount));
+        assert!(is_shown(&mount, &Filters::default().filter("filesystem_mount_points")));
         assert!(parse_mount(b"36 35 98:0 / /mnt rw").is_none());
     }
 
     #[test]
     fn remote_and_virtual_file_systems_are_not_asked() {
+        let filter = Filters::default().filter("filesystem_mount_points");
         let check = |mount_point: &str, fstype: &str, expected: bool| {
             let (mount_point, fstype) = (mount_point.as_bytes(), fstype.as_bytes());
             let mount = Mount { mount_point, fstype, device: b"x", is_readonly: false };
-            assert_eq!(is_shown(&mount), expected, "{}", String::from_utf8_lossy(mount_point));
+            assert_eq!(is_shown(&mount, &filter), expected, "{}", String::from_utf8_lossy(mount_point));
         };
         check("/", "ext4", true);
         check("/run", "tmpfs", true);

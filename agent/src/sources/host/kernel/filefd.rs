@@ -1,10 +1,8 @@
 //! `/proc/sys/fs/file-nr`: file handles of the whole system.
 
-use std::path::Path;
-
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::read::{KernelFile, Malformed, number, words};
+use crate::sources::host::{Error, HostOptions};
 
 pub struct FileDescriptors {
     file: KernelFile,
@@ -12,9 +10,9 @@ pub struct FileDescriptors {
 }
 
 impl FileDescriptors {
-    pub fn new(root: &Path) -> Self {
+    pub fn new(options: &HostOptions) -> Self {
         let series = FixedSeries::new(["node_filefd_allocated", "node_filefd_maximum"]);
-        FileDescriptors { file: KernelFile::new(root, "sys/fs/file-nr"), series }
+        FileDescriptors { file: KernelFile::new(&options.procfs, "sys/fs/file-nr"), series }
     }
 }
 

@@ -1,10 +1,8 @@
 //! `/proc/loadavg`: tasks that run or wait.
 
-use std::path::Path;
-
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::read::{KernelFile, Malformed, decimal, words};
+use crate::sources::host::{Error, HostOptions};
 
 pub struct LoadAverage {
     file: KernelFile,
@@ -12,9 +10,9 @@ pub struct LoadAverage {
 }
 
 impl LoadAverage {
-    pub fn new(root: &Path) -> Self {
+    pub fn new(options: &HostOptions) -> Self {
         let series = FixedSeries::new(["node_load1", "node_load5", "node_load15"]);
-        LoadAverage { file: KernelFile::new(root, "loadavg"), series }
+        LoadAverage { file: KernelFile::new(&options.procfs, "loadavg"), series }
     }
 }
 

@@ -1,26 +1,25 @@
 //! The agent's own process, with the names of the Prometheus client libraries.
 
-use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Resource;
 
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::cpu::USER_HZ;
+use crate::sources::host::cpu::stat::boot_seconds;
 use crate::sources::host::read::{KernelFile, Malformed, number, words};
+use crate::sources::host::tree::{Names, Tree};
+use crate::sources::host::{Error, HostOptions};
 
-pub struct Process {
+pub struct OwnProcess {
     stat: KernelFile,
-    descriptors: PathBuf,
+    tree: Tree,
+    descriptors: Names,
     page_bytes: f64,
     series: FixedSeries<5>,
     start_time: FixedSeries<1>,
 }
 
-impl Process {
-    pub fn new(own_process: &Path) -> Self {
+impl OwnProcess {
+    pub fn new(options: &HostOptions) -> Self {
         let names = [
             "process_cpu_seconds_total",
             "process_virtual_memory_bytes",
@@ -28,9 +27,10 @@ impl Process {
             "process_open_fds",
             "process_max_fds",
         ];
-        Process {
-            stat: KernelFile::new(own_process, "stat"),
-            descriptors: own_process.join("fd"),
+        OwnProcess {
+            stat: KernelFile::new(&options.own_process, "stat"),
+            tree: Tree::new(&options.own_process),
+            descriptors: Names::default(),
             page_bytes: rustix::param::page_size() as f64,
             series: FixedSeries::new(names),
             start_time: FixedSeries::new(["process_start_time_seconds"]),
@@ -38,13 +38,14 @@ impl Process {
     }
 }
 
-impl Collect for Process {
+impl Collect for OwnProcess {
     fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
         self.stat.read(buffer)?;
         let stat = parse_stat(buffer)
             .ok_or_else(|| self.stat.malformed(Malformed { line: 1, reason: "is not a process's state" }))?;
-        let open = count_descriptors(&self.descriptors)
-            .map_err(|errno| Error::Read { path: self.descriptors.clone(), source: errno.into() })?;
+        self.tree.list(&[b"fd"], &mut self.descriptors)?;
+        // Without the one that listing them takes.
+        let open = self.descriptors.len().saturating_sub(1);
         let limit = rustix::process::getrlimit(Resource::Nofile).current;
         let values = [
             (stat.user_ticks as f64 + stat.system_ticks as f64) / USER_HZ,
@@ -54,7 +55,7 @@ impl Collect for Process {
             limit.unwrap_or(u64::MAX) as f64,
         ];
         self.series.push(cycle, values)?;
-        match cycle.boot_seconds {
+        match cycle.stat().ok().and_then(boot_seconds) {
             Some(boot) => self.start_time.push(cycle, [boot as f64 + stat.start_ticks as f64 / USER_HZ]),
             None => Ok(()),
         }
@@ -82,21 +83,6 @@ fn parse_stat(bytes: &[u8]) -> Option<ProcessStat> {
     let virtual_bytes = number(fields.next()?)?;
     let resident_pages = number(fields.next()?)?;
     Some(ProcessStat { user_ticks, system_ticks, start_ticks, virtual_bytes, resident_pages })
-}
-
-/// Entries of a `/proc/<pid>/fd`, without the one that reading it takes.
-fn count_descriptors(path: &Path) -> Result<usize, rustix::io::Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(&directory, &mut buffer);
-    let mut count = 0usize;
-    while let Some(entry) = entries.next() {
-        if !entry?.file_name().to_bytes().starts_with(b".") {
-            count += 1;
-        }
-    }
-    Ok(count.saturating_sub(1))
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! `/proc/pressure/*`: time that tasks waited for CPU, disk, memory.
 
-use std::path::Path;
-
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::read::{KernelFile, Malformed, number, words};
+use crate::sources::host::{Error, HostOptions};
 
 /// Pressure is an optional part of the kernel: where it is not built in or
 /// not switched on, this collector fails and says which file.
@@ -16,8 +14,8 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    pub fn new(root: &Path) -> Self {
-        let file = |name| KernelFile::new(root, name);
+    pub fn new(options: &HostOptions) -> Self {
+        let file = |name| KernelFile::new(&options.procfs, name);
         let io = ["node_pressure_io_waiting_seconds_total", "node_pressure_io_stalled_seconds_total"];
         let memory =
             ["node_pressure_memory_waiting_seconds_total", "node_pressure_memory_stalled_seconds_total"];
@@ -40,19 +38,12 @@ impl Collect for Pressure {
             series.push(cycle, [total(file, buffer, b"some")?, total(file, buffer, b"full")?])?;
         }
         let (file, series) = &mut self.irq;
-        match file.read(buffer) {
-            Ok(()) => series.push(cycle, [total(file, buffer, b"full")?]),
-            // Kernels before 6.1, or without interrupt accounting.
-            Err(Error::Read { source, .. }) if is_absent(&source) => Ok(()),
-            Err(error) => Err(error),
+        // Absent before Linux 6.1, and without interrupt accounting.
+        match file.read_if_there(buffer)? {
+            true => series.push(cycle, [total(file, buffer, b"full")?]),
+            false => Ok(()),
         }
     }
-}
-
-fn is_absent(error: &std::io::Error) -> bool {
-    let code = error.raw_os_error();
-    code == Some(rustix::io::Errno::NOENT.raw_os_error())
-        || code == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error())
 }
 
 /// The seconds of the line that begins with `kind`.

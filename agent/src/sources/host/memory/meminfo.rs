@@ -1,11 +1,9 @@
 //! `/proc/meminfo`: every field.
 
-use std::path::Path;
-
 use crate::sources::SeriesIndex;
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
 use crate::sources::host::read::{KernelFile, Malformed, lines, number, words};
+use crate::sources::host::{Error, HostOptions};
 
 pub struct MemInfo {
     file: KernelFile,
@@ -13,8 +11,8 @@ pub struct MemInfo {
 }
 
 impl MemInfo {
-    pub fn new(root: &Path) -> Self {
-        MemInfo { file: KernelFile::new(root, "meminfo"), series: SeriesCache::default() }
+    pub fn new(options: &HostOptions) -> Self {
+        MemInfo { file: KernelFile::new(&options.procfs, "meminfo"), series: SeriesCache::default() }
     }
 }
 
@@ -22,26 +20,33 @@ impl Collect for MemInfo {
     fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
         self.file.read(buffer)?;
         for (line, text) in lines(buffer).map_err(|malformed| self.file.malformed(malformed))? {
-            let field = parse_field(text).ok_or(Malformed { line, reason: "is not `field: number [kB]`" });
+            let field =
+                parse_words(words(text)).ok_or(Malformed { line, reason: "is not `field: number [kB]`" });
             let field = field.map_err(|malformed| self.file.malformed(malformed))?;
             let series = self
                 .series
                 .get_or_make(field.name, |name| cycle.series(&memory_name(name, field.is_kilobytes), &[]))?;
-            let unit = if field.is_kilobytes { 1024.0 } else { 1.0 };
-            cycle.push(series, field.value as f64 * unit);
+            cycle.push(series, field.value());
         }
         Ok(())
     }
 }
 
-struct Field<'a> {
-    name: &'a [u8],
+pub struct Field<'a> {
+    pub name: &'a [u8],
     value: u64,
     is_kilobytes: bool,
 }
 
-fn parse_field(text: &[u8]) -> Option<Field<'_>> {
-    let mut words = words(text);
+impl Field<'_> {
+    /// In bytes, when the line gives kilobytes.
+    pub fn value(&self) -> f64 {
+        self.value as f64 * if self.is_kilobytes { 1024.0 } else { 1.0 }
+    }
+}
+
+/// The words of `MemTotal:  134182340 kB`.
+pub fn parse_words<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Field<'a>> {
     let name = words.next()?.strip_suffix(b":").filter(|name| !name.is_empty())?;
     let value = number(words.next()?)?;
     match words.next() {

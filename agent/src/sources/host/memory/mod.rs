@@ -1,4 +1,5 @@
 //! Memory and paging.
 
 pub mod meminfo;
+pub mod numa;
 pub mod vmstat;

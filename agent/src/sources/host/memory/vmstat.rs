@@ -1,22 +1,26 @@
 //! The part of `/proc/vmstat` that node_exporter shows: paging, swapping and
 //! out-of-memory kills.
 
-use std::path::Path;
-
 use super::meminfo::metric_suffix;
 use crate::sources::SeriesIndex;
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
+use crate::sources::host::filter::Filter;
 use crate::sources::host::read::{KernelFile, Malformed, lines, number, words};
+use crate::sources::host::{Error, HostOptions};
 
 pub struct VmStat {
     file: KernelFile,
+    filter: Filter,
     series: SeriesCache<SeriesIndex>,
 }
 
 impl VmStat {
-    pub fn new(root: &Path) -> Self {
-        VmStat { file: KernelFile::new(root, "vmstat"), series: SeriesCache::default() }
+    pub fn new(options: &HostOptions) -> Self {
+        VmStat {
+            file: KernelFile::new(&options.procfs, "vmstat"),
+            filter: options.filters.filter("vmstat"),
+            series: SeriesCache::default(),
+        }
     }
 }
 
@@ -26,7 +30,7 @@ impl Collect for VmStat {
         let mut is_known = false;
         for (line, text) in lines(buffer).map_err(|malformed| self.file.malformed(malformed))? {
             let mut words = words(text);
-            let Some(key) = words.next().filter(|key| is_shown(key)) else { continue };
+            let Some(key) = words.next().filter(|key| self.filter.shows(key)) else { continue };
             let value = words.next().and_then(number);
             let value = value.ok_or(Malformed { line, reason: "is not a count" });
             let value = value.map_err(|malformed| self.file.malformed(malformed))?;
@@ -41,13 +45,4 @@ impl Collect for VmStat {
             false => Err(self.file.malformed(Malformed { line: 0, reason: "has no field that we know" })),
         }
     }
-}
-
-/// node_exporter's default, `^(oom_kill|pgpg|pswp|pg.*fault).*`.
-fn is_shown(key: &[u8]) -> bool {
-    let is_fault = |rest: &[u8]| rest.windows(5).any(|window| window == b"fault");
-    key.starts_with(b"oom_kill")
-        || key.starts_with(b"pgpg")
-        || key.starts_with(b"pswp")
-        || key.strip_prefix(b"pg").is_some_and(is_fault)
 }

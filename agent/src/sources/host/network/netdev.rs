@@ -1,11 +1,12 @@
-//! `/proc/net/dev`: bytes, packets and errors of each network device.
-
-use std::path::Path;
+//! `/proc/net/dev`: bytes, packets and errors of each network device, and from
+//! sysfs the packets that nobody wanted.
 
 use crate::sources::SeriesIndex;
-use crate::sources::host::Error;
 use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
-use crate::sources::host::read::{KernelFile, Malformed, lines, numbers, words};
+use crate::sources::host::filter::Filter;
+use crate::sources::host::read::{KernelFile, Malformed, lines, number, numbers, words};
+use crate::sources::host::tree::Tree;
+use crate::sources::host::{Error, HostOptions};
 
 /// Columns in the kernel's order, received before transmitted.
 const NAMES: [&str; 16] = [
@@ -27,17 +28,30 @@ const NAMES: [&str; 16] = [
     "node_network_transmit_compressed_total",
 ];
 
+const NOHANDLER: &str = "node_network_receive_nohandler_total";
+
 /// The two lines above the devices.
 const HEADER_LINES: usize = 2;
 
+type DeviceSeries = ([SeriesIndex; 16], SeriesIndex);
+
 pub struct NetDev {
     file: KernelFile,
-    series: SeriesCache<[SeriesIndex; 16]>,
+    filter: Filter,
+    tree: Tree,
+    series: SeriesCache<DeviceSeries>,
+    value: Vec<u8>,
 }
 
 impl NetDev {
-    pub fn new(root: &Path) -> Self {
-        NetDev { file: KernelFile::new(root, "net/dev"), series: SeriesCache::default() }
+    pub fn new(options: &HostOptions) -> Self {
+        NetDev {
+            file: KernelFile::new(&options.procfs, "net/dev"),
+            filter: options.filters.filter("netdev"),
+            tree: Tree::new(&options.sysfs),
+            series: SeriesCache::default(),
+            value: Vec::new(),
+        }
     }
 }
 
@@ -52,10 +66,20 @@ impl Collect for NetDev {
                 continue;
             }
             let (device, values) = parse_device(line, text).map_err(|m| self.file.malformed(m))?;
-            let series =
-                self.series.get_or_make(device, |device| cycle.series_each(NAMES, &[("device", device)]))?;
+            if !self.filter.shows(device) {
+                continue;
+            }
+            let (series, nohandler) = self.series.get_or_make(device, |device| {
+                let labels = [("device", device)];
+                Ok((cycle.series_each(NAMES, &labels)?, cycle.series(NOHANDLER, &labels)?))
+            })?;
             for (series, value) in series.into_iter().zip(values) {
                 cycle.push(series, value as f64);
+            }
+            // Absent before Linux 4.6, and when the device went meanwhile.
+            let parts = [&b"class/net"[..], device, b"statistics/rx_nohandler"];
+            if let Some(value) = self.tree.read_if_there(&parts, &mut self.value)?.and_then(number) {
+                cycle.push(nohandler, value as f64);
             }
         }
         match line_count >= HEADER_LINES {

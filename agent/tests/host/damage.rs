@@ -1,12 +1,14 @@
-//! Our collectors on node_exporter's fixtures, on this machine, and on lies.
+//! Collectors on small trees: files of our own, damage, lies.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::*;
+use lm_agent::sources::SeriesTable;
+use lm_agent::sources::host::HostOptions;
 
-const EXPECTED: &str = include_str!("../../../testdata/node_exporter/expected.txt");
+use crate::fixtures::test_host;
+use crate::machine::{Machine, Values};
+
 const FILES: [&str; 12] = [
     "stat",
     "meminfo",
@@ -30,20 +32,41 @@ Inter-|   Receive                                                |  Transmit
 const SELF_STAT: &str =
     "10 (a b) c) S 1 2 3 4 5 6 7 8 9 10 1677 44 0 0 20 0 1 0 82375 56274944 1981 184 1 2\n";
 
-/// Labels as text, without those that need quoting rules: name{a="1",b="2"}.
-type Values = BTreeMap<String, f64>;
-
-fn fixtures() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/node_exporter/proc")
-}
+/// Collectors of the files above.
+const COLLECTORS: [&str; 13] = [
+    "stat",
+    "cpu",
+    "loadavg",
+    "meminfo",
+    "vmstat",
+    "netdev",
+    "diskstats",
+    "filesystem",
+    "filefd",
+    "pressure",
+    "time",
+    "uname",
+    "process",
+];
 
 fn options(procfs: &Path) -> HostOptions {
-    HostOptions { procfs: procfs.into(), own_process: procfs.join("self"), ..HostOptions::default() }
+    HostOptions {
+        procfs: procfs.into(),
+        sysfs: procfs.join("no-sysfs"),
+        own_process: procfs.join("self"),
+        collectors: COLLECTORS.into(),
+        ..HostOptions::default()
+    }
+}
+
+fn machine(procfs: &Path) -> Machine {
+    Machine::new(options(procfs))
 }
 
 /// A copy of the fixtures that a test may damage, with the files
 /// that the fixtures lack.
 fn copy_of_fixtures() -> tempfile::TempDir {
+    let procfs = test_host().join("proc");
     let dir = tempfile::tempdir().unwrap();
     for file in FILES {
         let to = dir.path().join(file);
@@ -51,7 +74,7 @@ fn copy_of_fixtures() -> tempfile::TempDir {
         match file {
             "net/dev" => fs::write(to, NET_DEV).unwrap(),
             "self/stat" => fs::write(to, SELF_STAT).unwrap(),
-            _ => drop(fs::copy(fixtures().join(file), to).unwrap()),
+            _ => drop(fs::copy(procfs.join(file), to).unwrap()),
         }
     }
     fs::create_dir(dir.path().join("self/fd")).unwrap();
@@ -68,79 +91,18 @@ fn copy_of_fixtures() -> tempfile::TempDir {
     dir
 }
 
-struct Host {
-    source: HostSource,
-    table: SeriesTable,
-    out: Vec<Measurement>,
-}
-
-impl Host {
-    fn new(procfs: &Path) -> Self {
-        let source = HostSource::new(options(procfs));
-        Host { source, table: SeriesTable::new(100_000), out: Vec::new() }
-    }
-
-    /// Values by series, without those that other programs change meanwhile.
-    fn stable_cycle(&mut self) -> (Values, Vec<(&'static str, String)>) {
-        let (mut values, failures) = self.cycle();
-        let moving = ["node_filesystem_free", "node_filesystem_avail", "node_filesystem_files"];
-        values.retain(|series, _| !moving.iter().any(|prefix| series.starts_with(prefix)));
-        (values, failures)
-    }
-
-    fn cycle(&mut self) -> (Values, Vec<(&'static str, String)>) {
-        self.out.clear();
-        let mut clock = Duration::ZERO;
-        let mut monotonic = || {
-            clock += Duration::from_millis(250);
-            clock
-        };
-        let now = Timestamp::from_millis(1_700_000_000_500);
-        let report = self.source.collect(now, &mut monotonic, &mut self.table, &mut self.out);
-        let mut values = Values::new();
-        for measurement in &self.out {
-            let before = values.insert(text(self.table.labels(measurement.series)), measurement.value);
-            assert_eq!(before, None, "measured twice: {:?}", self.table.labels(measurement.series));
-        }
-        let failures = report.failures.into_iter().map(|(name, error)| (name, error.to_string()));
-        (values, failures.collect())
-    }
-}
-
-fn text(labels: &lm_model::Labels) -> String {
-    let pairs: Vec<String> = labels
-        .iter()
-        .filter(|(name, _)| *name != lm_model::METRIC_NAME)
-        .map(|(name, value)| format!("{name}={value:?}"))
-        .collect();
-    match pairs.is_empty() {
-        true => labels.metric_name().to_owned(),
-        false => format!("{}{{{}}}", labels.metric_name(), pairs.join(",")),
-    }
-}
-
-#[test]
-fn fixtures_give_what_node_exporter_gives() {
-    let host = copy_of_fixtures();
-    let (mut values, failures) = Host::new(host.path()).cycle();
-    assert_eq!(failures, []);
-
-    for line in EXPECTED.lines() {
-        let (series, value) = line.rsplit_once(' ').unwrap();
-        let expected: f64 = value.parse().unwrap();
-        assert_eq!(values.remove(series), Some(expected), "{series}");
-    }
-
-    // And nothing besides, but for the families without expected lines.
-    let live = ["node_network_", "node_filesystem_", "node_scrape_", "node_time_", "node_uname_", "process_"];
-    values.retain(|series, _| !live.iter().any(|prefix| series.starts_with(prefix)));
-    assert_eq!(values, Values::new());
+/// Values without those that other programs change meanwhile.
+fn stable_cycle(machine: &mut Machine) -> (Values, Vec<(&'static str, String)>) {
+    let (mut values, failures) = machine.cycle();
+    let moving = ["node_filesystem_free", "node_filesystem_avail", "node_filesystem_files"];
+    values.retain(|series, _| !moving.iter().any(|prefix| series.starts_with(prefix)));
+    (values, failures)
 }
 
 #[test]
 fn families_without_fixtures() {
     let host = copy_of_fixtures();
-    let (values, _) = Host::new(host.path()).cycle();
+    let (values, _) = machine(host.path()).cycle();
     let check = |series: &str, expected: f64| assert_eq!(values.get(series), Some(&expected), "{series}");
 
     check("node_time_seconds", 1_700_000_000.5);
@@ -188,24 +150,20 @@ fn families_without_fixtures() {
 #[test]
 fn a_second_cycle_adds_no_series_and_a_cleared_table_is_filled_again() {
     let dir = copy_of_fixtures();
-    let mut host = Host::new(dir.path());
-    let (first, _) = host.stable_cycle();
+    let mut host = machine(dir.path());
+    let (first, _) = stable_cycle(&mut host);
     let count = host.table.len();
-    assert_eq!(host.stable_cycle().0, first);
+    assert_eq!(stable_cycle(&mut host).0, first);
     assert_eq!(host.table.len(), count);
 
     host.table.clear();
-    assert_eq!(host.stable_cycle().0, first);
+    assert_eq!(stable_cycle(&mut host).0, first);
     assert_eq!(host.table.len(), count);
 }
 
 #[test]
 fn this_machine_can_be_measured() {
-    let mut host = Host {
-        source: HostSource::new(HostOptions::default()),
-        table: SeriesTable::new(100_000),
-        out: Vec::new(),
-    };
+    let mut host = Machine::new(HostOptions { collectors: COLLECTORS.into(), ..HostOptions::default() });
     let (values, failures) = host.cycle();
     // Pressure and disks may be missing in a container.
     let unexpected = failures.iter().find(|(name, _)| !["pressure", "diskstats"].contains(name));
@@ -236,12 +194,12 @@ fn one_damaged_file_fails_its_own_collectors_only() {
             fs::create_dir(path).unwrap();
         }),
     ];
-    let (whole, _) = Host::new(copy_of_fixtures().path()).stable_cycle();
+    let (whole, _) = stable_cycle(&mut machine(copy_of_fixtures().path()));
     for (damage, inflict) in damages {
         for file in FILES {
             let dir = copy_of_fixtures();
             inflict(&dir.path().join(file));
-            let (values, failures) = Host::new(dir.path()).stable_cycle();
+            let (values, failures) = stable_cycle(&mut machine(dir.path()));
             println!("{file} {damage}: {failures:?}");
 
             let optional = file == "pressure/irq" && damage == "missing";
@@ -277,7 +235,7 @@ fn one_damaged_file_fails_its_own_collectors_only() {
 #[test]
 fn any_prefix_of_any_file_is_survived() {
     let dir = copy_of_fixtures();
-    let mut host = Host::new(dir.path());
+    let mut host = machine(dir.path());
     for file in FILES {
         let path = dir.path().join(file);
         let bytes = fs::read(&path).unwrap();
@@ -295,7 +253,7 @@ fn numbers_out_of_range_are_refused() {
     let check = |file: &str, contents: &str, expected: &str| {
         let dir = copy_of_fixtures();
         fs::write(dir.path().join(file), contents).unwrap();
-        let (_, failures) = Host::new(dir.path()).cycle();
+        let (_, failures) = machine(dir.path()).cycle();
         let message = failures.first().map(|(_, message)| message.as_str()).unwrap_or("no failure");
         assert!(message.ends_with(expected), "{file}: {message}");
     };
@@ -311,7 +269,7 @@ fn numbers_out_of_range_are_refused() {
 #[test]
 fn a_full_table_fails_collectors_and_not_the_cycle() {
     let dir = copy_of_fixtures();
-    let mut host = Host::new(dir.path());
+    let mut host = machine(dir.path());
     host.table = SeriesTable::new(20);
     let (values, failures) = host.cycle();
     assert!(values.len() <= 20);
@@ -325,6 +283,6 @@ fn a_fifo_in_place_of_a_file_does_not_hang() {
     fs::remove_file(&path).unwrap();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let (_, failures) = Host::new(dir.path()).cycle();
+    let (_, failures) = machine(dir.path()).cycle();
     assert_eq!(failures.len(), 1);
 }

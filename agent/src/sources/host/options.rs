@@ -1,0 +1,58 @@
+//! Where to look, and for what.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::filter::Filters;
+use super::registry::COLLECTORS;
+
+/// Where a [`HostSource`](super::HostSource) looks, and for what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostOptions {
+    /// Default `/proc`.
+    pub procfs: PathBuf,
+    /// Default `/sys`.
+    pub sysfs: PathBuf,
+    /// Prepended to mount points before asking for file system sizes.
+    /// Default `/`.
+    pub rootfs: PathBuf,
+    /// What udev knows of devices. Default `/run/udev/data`.
+    pub udev: PathBuf,
+    /// The directory of the agent's own process. Default `/proc/self`, also
+    /// when `procfs` is that of a host seen from a container.
+    pub own_process: PathBuf,
+    /// Names of [`COLLECTORS`] that run. Default: those that node_exporter
+    /// runs by default.
+    pub collectors: BTreeSet<&'static str>,
+    pub filters: Filters,
+    /// `stat` counts soft interrupts by kind. Default false.
+    pub stat_softirqs: bool,
+    /// `cpu` shows the time of guests. Default true.
+    pub cpu_guest: bool,
+    /// `cpu` shows `/proc/cpuinfo`. Default false.
+    pub cpu_info: bool,
+    /// What `sysctl` shows as numbers: `fs.file-nr`, or with a name for each
+    /// number in the file, `fs.file-nr:total,current,max`. Default none.
+    pub sysctl: Vec<String>,
+    /// What `sysctl` shows as a label of texts. Default none.
+    pub sysctl_info: Vec<String>,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        HostOptions {
+            procfs: "/proc".into(),
+            sysfs: "/sys".into(),
+            rootfs: "/".into(),
+            udev: "/run/udev/data".into(),
+            own_process: "/proc/self".into(),
+            collectors: COLLECTORS.iter().filter(|known| known.is_default).map(|known| known.name).collect(),
+            filters: Filters::default(),
+            stat_softirqs: false,
+            cpu_guest: true,
+            cpu_info: false,
+            sysctl: Vec::new(),
+            sysctl_info: Vec::new(),
+        }
+    }
+}

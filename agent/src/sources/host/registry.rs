@@ -1,0 +1,40 @@
+//! Every collector: a new one is a line here.
+
+use super::collector::Collect;
+use super::options::HostOptions;
+use super::{cpu, disk, kernel, memory, network};
+
+/// A collector, by node_exporter's name for it.
+pub struct KnownCollector {
+    pub name: &'static str,
+    /// Whether it runs unless the settings say otherwise, as in node_exporter.
+    pub is_default: bool,
+    pub(super) make: fn(&HostOptions) -> Box<dyn Collect>,
+}
+
+/// In the order in which they run: those that every host needs come first,
+/// since the table of series may fill up.
+pub const COLLECTORS: &[KnownCollector] = &[
+    on("stat", |options| Box::new(cpu::stat::Stat::new(options))),
+    on("cpu", |options| Box::new(cpu::time::Cpu::new(options))),
+    on("loadavg", |options| Box::new(kernel::loadavg::LoadAverage::new(options))),
+    on("meminfo", |options| Box::new(memory::meminfo::MemInfo::new(options))),
+    on("time", |_| Box::<kernel::time::Time>::default()),
+    on("uname", |_| Box::<kernel::uname::Uname>::default()),
+    on("process", |options| Box::new(kernel::own_process::OwnProcess::new(options))),
+    on("filefd", |options| Box::new(kernel::filefd::FileDescriptors::new(options))),
+    on("vmstat", |options| Box::new(memory::vmstat::VmStat::new(options))),
+    on("pressure", |options| Box::new(kernel::pressure::Pressure::new(options))),
+    on("filesystem", |options| Box::new(disk::filesystem::FileSystems::new(options))),
+    on("diskstats", |options| Box::new(disk::diskstats::DiskStats::new(options))),
+    on("netdev", |options| Box::new(network::netdev::NetDev::new(options))),
+    off("meminfo_numa", |options| Box::new(memory::numa::NumaMemory::new(options))),
+];
+
+const fn on(name: &'static str, make: fn(&HostOptions) -> Box<dyn Collect>) -> KnownCollector {
+    KnownCollector { name, is_default: true, make }
+}
+
+const fn off(name: &'static str, make: fn(&HostOptions) -> Box<dyn Collect>) -> KnownCollector {
+    KnownCollector { name, is_default: false, make }
+}

@@ -1,0 +1,59 @@
+//! A host source that remembers its series, and what it measures as text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lm_agent::sources::host::{HostOptions, HostSource};
+use lm_agent::sources::{Measurement, SeriesTable};
+use lm_model::{Labels, METRIC_NAME, Timestamp};
+
+/// Values by series: name{a="1",b="2"}.
+pub type Values = BTreeMap<String, f64>;
+
+pub struct Machine {
+    pub source: HostSource,
+    pub table: SeriesTable,
+    pub out: Vec<Measurement>,
+}
+
+impl Machine {
+    pub fn new(options: HostOptions) -> Self {
+        Machine { source: HostSource::new(options), table: SeriesTable::new(1_000_000), out: Vec::new() }
+    }
+
+    /// Measures once: values, and the collectors that gave none with why.
+    pub fn cycle(&mut self) -> (Values, Vec<(&'static str, String)>) {
+        self.out.clear();
+        let mut clock = Duration::ZERO;
+        let mut monotonic = || {
+            clock += Duration::from_millis(250);
+            clock
+        };
+        let now = Timestamp::from_millis(1_700_000_000_500);
+        let report = self.source.collect(now, &mut monotonic, &mut self.table, &mut self.out);
+        let mut values = Values::new();
+        for measurement in &self.out {
+            let before = values.insert(text(self.table.labels(measurement.series)), measurement.value);
+            assert_eq!(before, None, "measured twice: {:?}", self.table.labels(measurement.series));
+        }
+        let failures = report.failures.into_iter().map(|(name, error)| (name, error.to_string()));
+        (values, failures.collect())
+    }
+}
+
+/// As the exposition format writes it, with labels in the order of their names.
+pub fn text(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .filter(|(name, _)| *name != METRIC_NAME)
+        .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
+        .collect();
+    match pairs.is_empty() {
+        true => labels.metric_name().to_owned(),
+        false => format!("{}{{{}}}", labels.metric_name(), pairs.join(",")),
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

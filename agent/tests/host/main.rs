@@ -1,0 +1,7 @@
+//! The host source on node_exporter's test host, on damaged and odd hosts, and
+//! on this machine.
+
+mod damage;
+mod fixtures;
+mod machine;
+mod node_exporter;
