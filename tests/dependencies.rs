@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A crate, and what it may never link, directly or through others.
-const NEVER: [(&str, &[&str]); 13] = [
+const NEVER: [(&str, &[&str]); 14] = [
     ("lm-model", &["tokio", "capnp", "capnp-rpc", "quinn", "lm-*"]),
     ("lm-schema", &["tokio", "quinn"]),
     ("lm-mesh", &["lm-tsdb", "lm-promql", "lm-logs", "lm-journal"]),
@@ -14,6 +14,7 @@ const NEVER: [(&str, &[&str]); 13] = [
     ("lm-tsdb", &["tokio", "capnp", "quinn", "lm-promql", "lm-journal"]),
     ("lm-promql", &["tokio", "capnp", "quinn", "lm-tsdb"]),
     ("lm-logs", &["tokio", "capnp", "quinn"]),
+    ("lm-exposition", &["tokio", "capnp", "quinn", "lm-*"]),
     ("lm-settings", &["tokio", "capnp", "quinn"]),
     ("lm-web", &["capnp", "quinn", "lm-mesh", "lm-tsdb", "lm-logs", "lm-promql"]),
     (
