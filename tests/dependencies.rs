@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A crate, and what it may never link, directly or through others.
-const NEVER: [(&str, &[&str]); 14] = [
+const NEVER: [(&str, &[&str]); 15] = [
     ("lm-model", &["tokio", "capnp", "capnp-rpc", "quinn", "lm-*"]),
     ("lm-schema", &["tokio", "quinn"]),
     ("lm-mesh", &["lm-tsdb", "lm-promql", "lm-logs", "lm-journal"]),
@@ -16,6 +16,7 @@ const NEVER: [(&str, &[&str]); 14] = [
     ("lm-logs", &["tokio", "capnp", "quinn"]),
     ("lm-exposition", &["tokio", "capnp", "quinn", "lm-*"]),
     ("lm-settings", &["tokio", "capnp", "quinn"]),
+    ("lm-enrol", &["lm-tsdb", "lm-promql", "lm-logs", "lm-journal"]),
     ("lm-web", &["capnp", "quinn", "lm-mesh", "lm-tsdb", "lm-logs", "lm-promql"]),
     (
         "lm-lmctl",

@@ -47,6 +47,32 @@ pub enum Command {
     /// Look after the queue while no agent runs on it.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Make this host an agent, with a bundle of `lmctl agent add`
+    ///
+    /// Writes the token, the CA, agent.toml and the systemd unit. Settings and
+    /// a unit that are there are kept; a host that is another agent is refused.
+    #[command(after_help = "\
+Examples:
+  lm-agent setup --bundle web-1.bundle --logs '/var/log/*.log'
+  ssh root@mon lmctl agent add web-1 --bundle - | lm-agent setup --bundle -")]
+    Setup(SetupArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// The bundle, a secret; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub bundle: PathBuf,
+    /// Log files to follow, as a pattern; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    pub logs: Vec<String>,
+    /// Where to write
+    #[arg(long, default_value = lm_enrol::CONFIG_DIR)]
+    pub dir: PathBuf,
+    /// Where to write the systemd unit [default: /etc/systemd/system when DIR
+    /// is /etc/lightmetrics, else none is written]
+    #[arg(long, value_name = "DIR")]
+    pub units: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

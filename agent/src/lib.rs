@@ -24,6 +24,7 @@ pub mod queue_handle;
 pub mod record;
 pub mod run;
 pub mod sender;
+pub mod setup;
 pub mod sources;
 pub mod telemetry;
 

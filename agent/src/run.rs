@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::batcher::Batcher;
-use crate::cli::{Cli, Command, QueueCommand};
+use crate::cli::{Cli, Command, QueueCommand, SetupArgs};
 use crate::config::{DEFAULTS, Settings};
 use crate::counters::Counters;
 use crate::intake::{self, Mode, Running, Sources};
@@ -19,6 +19,7 @@ use crate::logging::{self, Output};
 use crate::outbox::{self, Outbox};
 use crate::queue_handle::{self, QueueFacts};
 use crate::sender::{Ending, Goal, Sender};
+use crate::setup::{self, SetupError, SetupOptions};
 
 /// Exit codes of `sysexits.h`; supervisors and scripts act on them.
 pub mod exit {
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match (cli.command, mode) {
         (Some(Command::Queue(QueueCommand::Status { file })), _) => queue_status(&file),
         (Some(Command::Queue(QueueCommand::Reassign { file })), _) => queue_reassign(&file),
+        (Some(Command::Setup(args)), _) => set_up(args),
         (None, mode) if mode.print_defaults => {
             print!("{DEFAULTS}");
             Ok(ExitCode::SUCCESS)
@@ -71,6 +73,27 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         ExitCode::from(failure.code)
     })
+}
+
+fn set_up(args: SetupArgs) -> Result<ExitCode, Failure> {
+    let SetupArgs { bundle, logs, dir, units } = args;
+    let is_of_host = dir == Path::new(lm_enrol::CONFIG_DIR);
+    let unit_dir = units.or_else(|| is_of_host.then(|| lm_enrol::UNIT_DIR.into()));
+    let is_service = unit_dir.is_some();
+    let failed = |error: SetupError| Failure { message: error.to_string(), code: error.exit_code() };
+    let bundle = setup::read_bundle(&bundle).map_err(|error| failed(error.into()))?;
+    let config = dir.join("agent.toml");
+    let outcome = setup::setup(&bundle, &SetupOptions { dir, logs, unit_dir }).map_err(failed)?;
+    for file in &outcome.written {
+        println!("{}", file.display());
+    }
+    println!("This host is agent {}. Next:", bundle.agent_id);
+    match (is_service, outcome.is_known) {
+        (true, false) => println!("  systemctl enable --now lm-agent"),
+        (true, true) => println!("  systemctl restart lm-agent"),
+        (false, _) => println!("  lm-agent --daemon {}", config.display()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(file: &Path, output: Output) -> Result<Arc<Settings>, Failure> {

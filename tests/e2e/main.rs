@@ -7,6 +7,7 @@ mod commands;
 mod dashboards;
 mod disks;
 mod emptied;
+mod enrol;
 mod live;
 mod messages;
 mod operator;

@@ -11,7 +11,7 @@ use crate::{Connection, Transport};
 
 /// Where a collector of this host listens.
 const COLLECTOR: &str = "127.0.0.1:4433";
-const SOCKET: &str = "/run/lightmetrics/collector.sock";
+pub const SOCKET: &str = "/run/lightmetrics/collector.sock";
 /// Of no use here: a command does not move to another session.
 const RETRY_QUIC_AFTER: Duration = Duration::from_secs(3600);
 /// A collector that does not answer a call for this long is given up.

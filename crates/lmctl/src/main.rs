@@ -4,6 +4,7 @@
 //! One file a command. What comes from the collector is read into the structs
 //! of `lm_schema::operator` and leaves through [`output`] and [`escape`].
 
+mod agent;
 mod calls;
 mod caps;
 mod denials;
@@ -104,6 +105,8 @@ enum Command {
     Reload,
     /// How the mesh fares: totals, budget, refusals
     Status(watch::WatchArgs),
+    /// Who may send: gives hosts their tokens and takes them away
+    Agent(agent::AgentArgs),
 }
 
 fn main() -> ExitCode {
@@ -130,9 +133,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::Top(_) = command {
         top::check_terminal(output)?;
     }
-    let link = Link::open(connection).await?;
     let mut out = Out::new(output);
+    let command = match command {
+        // On files of the collector's host: it asks for a session when it needs one.
+        Command::Agent(args) => return agent::run(args, connection, &mut out).await,
+        command => command,
+    };
+    let link = Link::open(connection).await?;
     let result = match &command {
+        Command::Agent(_) => unreachable!("it has been run"),
         Command::Sessions(args) => sessions::run(&link, args, &mut out).await,
         Command::Caps(args) => caps::run(&link, args, &mut out).await,
         Command::Calls(args) => calls::run(&link, args, &mut out).await,

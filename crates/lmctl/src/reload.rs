@@ -12,9 +12,14 @@ struct Document {
     parts: Vec<ReloadedPart>,
 }
 
-pub async fn run(link: &Link, out: &mut Out) -> Result<(), Failure> {
+/// Makes the collector read its files again, and says what became of it.
+pub async fn reload(link: &Link) -> Result<Vec<ReloadedPart>, Failure> {
     let response = answer(link.operator.reload_request().send().promise).await?;
-    let parts = read_list(response.get()?.get_parts()?, ReloadedPart::read)?;
+    Ok(read_list(response.get()?.get_parts()?, ReloadedPart::read)?)
+}
+
+pub async fn run(link: &Link, out: &mut Out) -> Result<(), Failure> {
+    let parts = reload(link).await?;
     let failed = parts.iter().filter(|part| !part.error.is_empty()).count();
     out.show(&Document { parts }, |found| table(&found.parts))?;
     match failed {

@@ -1,13 +1,13 @@
 //! The command line.
 
+mod setup;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use lm_collector::dashboards::Dashboards;
 use lm_collector::settings::{DEFAULTS, Settings};
-use lm_collector::setup::{SetupOptions, setup};
 
 /// sysexits: what scripts and service managers tell apart.
 const EXIT_SOFTWARE: u8 = 1;
@@ -36,44 +36,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make certificates and tokens for a first installation
+    /// Make what a first installation of collector and gateway needs
     ///
-    /// What is there already is kept; certificates are made anew when half of
-    /// their life is over.
-    Setup(SetupArguments),
-}
-
-#[derive(Args)]
-struct SetupArguments {
-    /// Where to write; secrets are readable by you alone
-    #[arg(long)]
-    dir: PathBuf,
-    /// A host name or address under which agents reach the collector; repeatable
-    #[arg(long = "name", required = true)]
-    names: Vec<String>,
-    /// An agent that gets a token; repeatable
-    #[arg(long = "agent")]
-    agents: Vec<String>,
-    /// How long certificates are valid
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
-    days: u32,
-}
-
-fn run_setup(arguments: SetupArguments) -> ExitCode {
-    let SetupArguments { dir, names, agents, days } = arguments;
-    let lifetime = Duration::from_secs(u64::from(days) * 86_400);
-    match setup(&SetupOptions { dir, names, agents, lifetime }) {
-        Ok(written) => {
-            for file in &written {
-                println!("{}", file.display());
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("lm-collector: {error}");
-            ExitCode::from(EXIT_SOFTWARE)
-        }
-    }
+    /// A certificate authority, a server certificate, tokens, settings and
+    /// systemd units. What is there already is kept, except a certificate of
+    /// ours that is due or has other names.
+    #[command(after_help = setup::AFTER_HELP)]
+    Setup(setup::SetupArguments),
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -81,7 +50,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::Setup(arguments)) = arguments.command {
-        return run_setup(arguments);
+        return setup::run(arguments);
     }
     if arguments.print_defaults {
         print!("{DEFAULTS}");
