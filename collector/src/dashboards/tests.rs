@@ -218,7 +218,7 @@ fn a_built_in_dashboard_is_replaced_on_purpose_only() {
     assert_eq!((&host.title[..], host.is_builtin), ("Web", false));
     world.write("a.toml", &format!("\noverrides_builtin = true\n{}", with_id("hosts")));
     let refused = "a.toml:2: overrides_builtin: \"hosts\" is not built in, remove the key; built in are \
-                   host, lightmetrics, logs";
+                   fleet, host, lightmetrics, logs, queues, sessions";
     assert_eq!(world.load(&["a.toml"], &[]), Err(vec![refused.to_owned()]));
 }
 
