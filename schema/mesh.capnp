@@ -40,6 +40,7 @@ struct PeerFacts {
   clusterId @3 :Data;              # pinned by the peer; empty when it has none yet
   batchVersions @4 :List(UInt16);
   incarnations @5 :List(StreamIncarnation); # what the queue still holds
+  job @6 :Text;                    # the label of an agent's own series; empty: the usual one
 }
 
 struct StreamIncarnation {

@@ -7,7 +7,7 @@ using Batch = import "batch.capnp";
 struct SpoolRecord {
   receivedUnixMs @0 :Int64;
   agent @1 :Text;
-  instance @2 :Text;               # label value that native series get
+  instance @2 :Text;               # label value that native series get; empty: their own
   union {
     batch @3 :Accepted;
     dictionary @4 :DictionaryOf;

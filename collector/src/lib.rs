@@ -4,7 +4,7 @@
 //! [`run`] wires the parts: the spool is replayed into the store, the ingest
 //! thread starts, then the mesh listens. Read `ingest` for what happens to a
 //! batch, `query` for what happens to a question, `session` for who may do
-//! either.
+//! either, `own` for what we store of ourselves and of who is up.
 
 mod access;
 mod cluster;
@@ -14,6 +14,7 @@ mod faults;
 mod health;
 mod ingest;
 mod log_filter;
+mod own;
 mod query;
 mod session;
 pub mod settings;
@@ -41,6 +42,7 @@ use dashboards::Dashboards;
 pub use error::Error;
 use faults::Mutant;
 use ingest::{Core, CoreOptions, StoreMetrics};
+use own::HostWatch;
 use query::{Pool, QueryContext};
 use session::{CollectorHost, Limiters};
 use settings::Settings;
@@ -105,7 +107,6 @@ pub fn run(
         },
     )?;
     let options = CoreOptions {
-        telemetry: telemetry.clone(),
         limits: settings.ingest.limits(),
         wall_clock: unix_now,
         monotonic_clock: Instant::now,
@@ -135,7 +136,11 @@ pub fn run(
         timeout: settings.query.timeout,
         dashboards,
     });
-    let denials = Denials::load(State::open(&settings.storage.dir)?)?;
+    let state = State::open(&settings.storage.dir)?;
+    let denials = Denials::load(state.clone())?;
+    let hosts = HostWatch::new(registry.clone(), reload.agents(), denials.clone(), state)?;
+    let of = hosts.clone();
+    telemetry.add(move |to| of.figures(to));
     let (of, denied) = (registry.clone(), denials.clone());
     telemetry.add(move |to| session::figures::figures(&of, &denied, to));
     let reloaded = reload.clone();
@@ -175,8 +180,10 @@ pub fn run(
         tokio::select! {
             () = shutdown => {}
             () = reload_on(hangup, &reload) => {}
+            () = own::run(ingest.clone(), telemetry, hosts.clone()) => {}
         }
     });
+    hosts.save_last();
     tracing::info!("draining");
     health.set_ready(false);
     server.drain();

@@ -1,5 +1,5 @@
-//! Our own figures: written into the head beside what agents send, so that
-//! they are asked for in the same way, and shown at `/metrics`.
+//! Our own figures: stored beside what agents send (see `own`), so that they
+//! are asked for in the same way, and shown at `/metrics`.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -136,6 +136,7 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
         product: "lm-gateway".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: hostname(),
+        ..PeerDescription::default()
     };
     let mut dialer = Dialer::new(config.dialer.clone());
     let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX);

@@ -8,6 +8,7 @@ mod dashboards;
 mod disks;
 mod emptied;
 mod enrol;
+mod hosts;
 mod live;
 mod messages;
 mod operator;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{SOON, expect_lines};
 
 /// A system whose agent `a` lives in a namespace; `None` where there are none.
-fn apart(settings: &[(&str, &str)]) -> Option<(System, Namespace)> {
+pub(crate) fn apart(settings: &[(&str, &str)]) -> Option<(System, Namespace)> {
     let namespace = Namespace::new()?;
     let mut system = System::new(&["a"]);
     let port = system.mesh_addr().port();

@@ -77,6 +77,7 @@ impl MeshConfig {
             product: "lm-test".to_owned(),
             version: "0".to_owned(),
             hostname: "test".to_owned(),
+            ..PeerDescription::default()
         };
         Dialer::new(config).dial(&peer, &[], held).await
     }

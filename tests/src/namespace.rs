@@ -67,6 +67,15 @@ impl Namespace {
         let _ = try_run("ip", &format!("-n {name} addr replace {}/24 dev eth0", self.address(to)));
     }
 
+    /// Takes the cable out: nobody hears or says anything.
+    pub fn unplug(&self) {
+        ip(&format!("-n {} link set eth0 down", self.name));
+    }
+
+    pub fn plug_in(&self) {
+        ip(&format!("-n {} link set eth0 up", self.name));
+    }
+
     /// Gives nftables a command inside.
     pub fn nft(&self, command: &str) {
         run("ip", &format!("netns exec {} nft {command}", self.name));

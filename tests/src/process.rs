@@ -219,9 +219,36 @@ impl Service {
     /// When it does not run.
     #[track_caller]
     pub fn hang_up(&mut self) {
-        let child = self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
-        let _ = kill_process(Pid::from_child(child), Signal::HUP);
+        self.signal(Signal::HUP);
         self.note("SIGHUP");
+    }
+
+    /// SIGSTOP: it hangs, and its sockets stay.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+        self.note("SIGSTOP");
+    }
+
+    /// SIGCONT, after [`pause`](Self::pause).
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn go_on(&mut self) {
+        self.signal(Signal::CONT);
+        self.note("SIGCONT");
+    }
+
+    #[track_caller]
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let _ = kill_process(Pid::from_child(child), signal);
     }
 
     /// Its resident memory, in KiB; 0 when it does not run.

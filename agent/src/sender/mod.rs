@@ -87,6 +87,7 @@ impl Sender {
             product: "lm-agent".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            job: settings.metrics.job.clone(),
         };
         let (reached, _) = watch::channel(Reached::default());
         Sender {

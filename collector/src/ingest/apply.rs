@@ -1,14 +1,14 @@
 //! Makes durable batches visible: head, recent lines, live tail.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lm_model::{Labels, METRIC_NAME, Sample, Timestamp};
+use lm_model::{Sample, Timestamp};
 use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
 
 use super::ahead::{Account, AheadAgents};
-use super::dictionaries::{COLLECTOR, Dictionaries, DictionaryKey, Entry, INSTANCE};
+use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
 use crate::store::Store;
 use crate::tail::{Notice, TailEvent};
 use crate::telemetry::Figure;
@@ -23,6 +23,8 @@ pub struct StoreMetrics {
     pub expired_log_lines: AtomicU64,
     pub spool_failures: AtomicU64,
     pub spool_bytes: AtomicU64,
+    /// When retention last ran; 0: not yet.
+    pub housekept_unix_ms: AtomicI64,
     /// Agents whose data was ahead of our clock, as of the last look.
     ahead: Mutex<Vec<(Arc<str>, Account)>>,
 }
@@ -45,6 +47,11 @@ impl StoreMetrics {
             Figure::new("lmcollector_log_lines", "Log lines in memory.", recent.lines as f64),
             Figure::new("lmcollector_log_bytes", "Memory of log lines.", recent.bytes as f64),
             Figure::new("lmcollector_spool_bytes", "Size of the spool.", count(&self.spool_bytes)),
+            Figure::new(
+                "lmcollector_retention_run_timestamp_seconds",
+                "When retention last ran.",
+                self.housekept_unix_ms.load(Ordering::Relaxed) as f64 / 1000.0,
+            ),
             Figure::new(
                 "lmcollector_spool_failures_total",
                 "Groups of batches that could not be written or synced.",
@@ -252,20 +259,6 @@ impl Applier {
             (head.age.samples + head.memory.samples, recent.age.lines + recent.memory.lines);
         self.metrics.expired_samples.fetch_add(samples as u64, Ordering::Relaxed);
         self.metrics.expired_log_lines.fetch_add(lines as u64, Ordering::Relaxed);
-    }
-
-    /// Writes our own figures beside what agents send, so that they are asked
-    /// for in the same way. They are not spooled: a restart begins anew.
-    pub fn report(&self, now: Timestamp, figures: Vec<Figure>) {
-        let mut head = self.store.head_mut();
-        for figure in figures {
-            let own = [(METRIC_NAME, figure.name), ("job", "lightmetrics"), (INSTANCE, COLLECTOR)];
-            let labels = figure.labels.iter().map(|(name, value)| (*name, &value[..]));
-            // Over the series limit our own figures are the first to go.
-            if let Ok(series) = head.series(&Labels::from_pairs(own.into_iter().chain(labels))) {
-                let _ = head.append(series, &[Sample { time: now, value: figure.value }]);
-            }
-        }
     }
 
     /// [`Applier::expire`], when memory is over its bound.

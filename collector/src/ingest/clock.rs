@@ -86,13 +86,13 @@ impl RetentionClock {
         if wall <= expected.saturating_add(self.step_max) {
             self.time = wall;
             self.state = State::Following;
-            let back = between(wall, expected);
+            let back = expected.saturating_since(wall);
             return (back > self.step_max).then_some(Jump::Back(back));
         }
-        let ahead = between(expected, wall);
+        let ahead = wall.saturating_since(expected);
         let since = match self.state {
             State::Holding { since, wall: before } => {
-                let jumped = between(before.saturating_add(elapsed), wall) > self.step_max;
+                let jumped = wall.saturating_since(before.saturating_add(elapsed)) > self.step_max;
                 if jumped { monotonic } else { since }
             }
             State::Following => monotonic,
@@ -106,12 +106,6 @@ impl RetentionClock {
         self.state = State::Holding { since, wall };
         (since == monotonic).then_some(Jump::Ahead(ahead))
     }
-}
-
-/// From `start` to `end`; nothing when `end` is not later.
-fn between(start: Timestamp, end: Timestamp) -> Duration {
-    let millis = end.as_millis().saturating_sub(start.as_millis());
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 #[cfg(test)]

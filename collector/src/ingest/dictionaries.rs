@@ -12,8 +12,11 @@ use lm_tsdb::SeriesId;
 
 /// Label that a session's scope decides.
 pub const INSTANCE: &str = "instance";
-/// Our own, where others have an agent's name.
+/// Our own, where series and notices have an agent's name.
 pub const COLLECTOR: &str = "collector";
+/// Whose batch it is when we made it ourselves. No identity has this name:
+/// those are letters, digits, '.', '_' and '-'.
+pub const OWN: &str = "@collector";
 
 /// What everything of `agent` is labelled with: its name as `instance`, and
 /// the labels that its credential gives.

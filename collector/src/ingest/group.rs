@@ -14,13 +14,12 @@ use tokio::sync::oneshot;
 use super::ahead::AheadAgents;
 use super::apply::Applier;
 use super::clock::{Jump, RetentionClock};
-use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit};
+use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit, OWN};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
 use super::watermarks::{Outcome, Verdict, Watermarks};
 use crate::faults::{Mutant, sync_point};
 use crate::spool::{Record, Spool, SpoolError, encode};
 use crate::tail::Notice;
-use crate::telemetry::Telemetry;
 
 /// What a sender is told when the disk is full or fails.
 const DISK_RETRY: Duration = Duration::from_secs(2);
@@ -28,8 +27,6 @@ const DISK_RETRY: Duration = Duration::from_secs(2);
 /// How ingest behaves.
 #[derive(Clone)]
 pub struct CoreOptions {
-    /// Written into the head now and then.
-    pub telemetry: Telemetry,
     pub limits: DecodeLimits,
     pub wall_clock: fn() -> Timestamp,
     pub monotonic_clock: fn() -> Instant,
@@ -159,7 +156,7 @@ impl<F: Fs> Core<F> {
                 return self.reject(&agent, &stamp, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
-        let decoded = match decode_body(&header, &body, &self.options.limits) {
+        let decoded = match decode_body(&header, &body, self.limits_of(&agent)) {
             Ok(decoded) => decoded,
             Err(error) => {
                 let why = error.to_string();
@@ -211,6 +208,12 @@ impl<F: Fs> Core<F> {
         receipt.durable_end = self.watermarks.durable_end(&agent, stream, incarnation);
         receipt.landed_end = receipt.durable_end;
         receipt
+    }
+
+    /// Limits are for peers: our own series have more labels than the floor of
+    /// what an agent may be limited to.
+    fn limits_of(&self, agent: &str) -> &DecodeLimits {
+        if agent == OWN { &DecodeLimits::STORED } else { &self.options.limits }
     }
 
     /// Keeps a batch of an incarnation that has ended apart: stored and
@@ -485,7 +488,7 @@ impl<F: Fs> Core<F> {
         self.applier.expire(self.clock.time());
         self.applier.metrics.spool_bytes.store(self.spool.bytes(), Ordering::Relaxed);
         self.applier.metrics.set_ahead(&self.ahead);
-        self.applier.report(now, self.options.telemetry.collect());
+        self.applier.metrics.housekept_unix_ms.store(now.as_millis(), Ordering::Relaxed);
         match self.spool.expire(self.clock.time()) {
             Ok(removed) if removed > 0 => tracing::info!(segments = removed, "spool segments expired"),
             Ok(_) => {}

@@ -18,7 +18,7 @@ mod tests;
 mod watermarks;
 
 pub use apply::StoreMetrics;
-pub use dictionaries::{INSTANCE, stamp};
+pub use dictionaries::{COLLECTOR, INSTANCE, OWN, stamp};
 pub use group::{Core, CoreOptions};
 pub use handle::{Define, DefineOutcome, IngestHandle, Push, Receipt, ReceiptOutcome, Unreadable, start};
 pub use watermarks::{Account, Lost, Watermarks};

@@ -41,7 +41,6 @@ fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
         SpoolOptions { bytes_max: 1 << 30, segment_bytes: 8 << 10, retention: Duration::from_secs(3600) };
     let spool = Spool::open(fs.clone(), PathBuf::from("/spool"), options).unwrap();
     let core_options = CoreOptions {
-        telemetry: Default::default(),
         limits: DecodeLimits::default(),
         wall_clock: now,
         monotonic_clock: Instant::now,

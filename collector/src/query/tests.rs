@@ -215,7 +215,6 @@ fn world() -> &'static World {
         let spool = Spool::open(RealFs, dir.path().to_owned(), options).unwrap();
         let core_options = CoreOptions {
             limits: Default::default(),
-            telemetry: Default::default(),
             wall_clock: crate::unix_now,
             monotonic_clock: std::time::Instant::now,
             mutant: None,

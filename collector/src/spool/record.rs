@@ -169,6 +169,7 @@ pub fn decode(bytes: &[u8]) -> Result<Stored, Error> {
     };
     Ok(Stored {
         agent: Arc::from(root.get_agent()?.to_str()?),
+        // Our own batches have no instance: each of their series has one.
         stamp: stamp(root.get_instance()?.to_str()?, &read_pairs(root.get_labels()?)?),
         record,
     })

@@ -1,10 +1,12 @@
-//! What people decided and what must outlive a restart: today, who is denied.
+//! What people decided and what must outlive a restart: who is denied, and
+//! which hosts were seen.
 //!
 //! A SQLite file in the data directory. It is never asked on the way of a
-//! login, a push or a heartbeat: what those need is in memory, and a change is
-//! durable before it is in memory.
+//! login, a push or a heartbeat: what those need is in memory. A decision is
+//! durable before it is in memory; what is merely remembered is written behind.
 
 mod denials;
+mod hosts;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,7 +53,9 @@ impl State {
         if found > LAYOUT {
             return Err(StateError::Newer { path, found });
         }
-        database.execute_batch(denials::TABLE).map_err(failed)?;
+        for table in [denials::TABLE, hosts::TABLE] {
+            database.execute_batch(table).map_err(failed)?;
+        }
         database.pragma_update(None, "user_version", LAYOUT).map_err(failed)?;
         Ok(State { path: path.into(), database: Arc::new(Mutex::new(database)) })
     }

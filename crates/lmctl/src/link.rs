@@ -31,6 +31,7 @@ impl Link {
             product: "lmctl".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: String::new(),
+            ..PeerDescription::default()
         };
         let session = dial(connection, &peer).await?;
         match &session.granted {

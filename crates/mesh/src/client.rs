@@ -361,6 +361,7 @@ fn write_facts(
     to.set_product(&peer.product[..]);
     to.set_version(&peer.version[..]);
     to.set_hostname(&peer.hostname[..]);
+    to.set_job(&peer.job[..]);
     to.set_cluster_id(cluster_id);
     to.reborrow().init_batch_versions(1).set(0, BATCH_VERSION);
     let mut list = to.init_incarnations(incarnations.len() as u32);

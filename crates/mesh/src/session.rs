@@ -15,6 +15,8 @@ pub struct PeerDescription {
     pub product: String,
     pub version: String,
     pub hostname: String,
+    /// The `job` label of an agent's own series; empty: it did not say.
+    pub job: String,
 }
 
 /// What an agent last reported.

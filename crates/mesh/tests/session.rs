@@ -180,7 +180,12 @@ impl Bench {
 }
 
 fn peer() -> PeerDescription {
-    PeerDescription { product: "test".to_owned(), version: "1".to_owned(), hostname: "h\x1b[1m".to_owned() }
+    PeerDescription {
+        product: "test".to_owned(),
+        version: "1".to_owned(),
+        hostname: "h\x1b[1m".to_owned(),
+        job: "j".to_owned(),
+    }
 }
 
 /// Runs a test over each transport.

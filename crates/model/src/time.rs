@@ -39,6 +39,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(duration_millis(duration)))
     }
 
+    /// From `earlier` to `self`; nothing when that is not earlier.
+    pub fn saturating_since(self, earlier: Timestamp) -> Duration {
+        let millis = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+
     /// `self - duration`, saturating.
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Timestamp(self.0.saturating_sub(duration_millis(duration)))

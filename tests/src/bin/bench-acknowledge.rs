@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(config: DialerConfig, dir: PathBuf, rate: u32, seconds: u32) -> anyhow::Result<()> {
-    let peer = PeerDescription { product: "bench".into(), version: "0".into(), hostname: String::new() };
+    let peer = PeerDescription { product: "bench".into(), version: "0".into(), ..PeerDescription::default() };
     let connected = Dialer::new(config).dial(&peer, &[], &[]).await?;
     let Granted::Agent(agent) = &connected.granted else { bail!("the token is not an agent's") };
     let ticket = agent.bulk_ticket_request().send().promise.await?;

@@ -64,6 +64,7 @@ impl Part {
             product: "bench".to_owned(),
             version: "0".to_owned(),
             hostname: one.name.clone(),
+            ..PeerDescription::default()
         };
         one.sink = None;
         one.connected = Some(self.dialer.dial(&peer, &[], &one.maker.held()).await?);

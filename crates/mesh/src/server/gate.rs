@@ -143,6 +143,7 @@ impl GateServer {
                 product: text(from.get_product()?)?,
                 version: text(from.get_version()?)?,
                 hostname: text(from.get_hostname()?)?,
+                job: text(from.get_job()?)?,
             },
             unix_ms(),
             self.link.clone(),
