@@ -63,10 +63,13 @@ impl Cycle<'_> {
     }
 }
 
-/// Series of things that a kernel file names: devices, memory fields.
+/// More keys are forgotten and learned again.
+const KEY_COUNT_MAX: usize = 1 << 18;
+
+/// Series of things that a kernel file names: devices, memory fields. A value
+/// may also say that a thing is not shown.
 ///
-/// Grows with the table's series and is dropped with them, so the table's
-/// bound is also this one's.
+/// Dropped with the table's series, of which it remembers numbers.
 #[derive(Debug)]
 pub struct SeriesCache<V> {
     by_key: HashMap<Box<[u8]>, V>,
@@ -79,6 +82,10 @@ impl<V> Default for SeriesCache<V> {
 }
 
 impl<V: Copy> SeriesCache<V> {
+    pub fn get(&self, key: &[u8]) -> Option<V> {
+        self.by_key.get(key).copied()
+    }
+
     /// What is remembered for `key`; made by `make` the first time, from the
     /// key as text.
     pub fn get_or_make(
@@ -86,10 +93,13 @@ impl<V: Copy> SeriesCache<V> {
         key: &[u8],
         make: impl FnOnce(&str) -> Result<V, Error>,
     ) -> Result<V, Error> {
-        if let Some(value) = self.by_key.get(key) {
-            return Ok(*value);
+        if let Some(value) = self.get(key) {
+            return Ok(value);
         }
         let value = make(&String::from_utf8_lossy(key))?;
+        if self.by_key.len() == KEY_COUNT_MAX {
+            self.by_key.clear();
+        }
         self.by_key.insert(key.into(), value);
         Ok(value)
     }

@@ -55,7 +55,8 @@ impl Error {
     /// This host has no such thing, or does not let us look at it this way:
     /// what most collectors of special hardware answer on most hosts.
     pub fn is_absence(&self) -> bool {
-        let absences = [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP].map(|errno| errno.raw_os_error());
+        let absences =
+            [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP, Errno::SRCH].map(|errno| errno.raw_os_error());
         match self {
             Error::Read { source, .. } => source.raw_os_error().is_some_and(|code| absences.contains(&code)),
             Error::Malformed { .. } | Error::TableFull { .. } => false,

@@ -56,6 +56,26 @@ impl KernelFile {
         }
     }
 
+    /// Reads the file and goes through its lines.
+    pub fn read_lines<'b>(
+        &self,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<impl Iterator<Item = (usize, &'b [u8])> + use<'b>, Error> {
+        self.read(buffer)?;
+        lines(buffer).map_err(|malformed| self.malformed(malformed))
+    }
+
+    /// Reads a file that holds one count.
+    pub fn read_number(&self, buffer: &mut Vec<u8>) -> Result<u64, Error> {
+        self.read(buffer)?;
+        number(buffer.trim_ascii()).ok_or_else(|| self.wrong(1, "is not a count"))
+    }
+
+    /// The error of a line; 0 is the file as a whole.
+    pub fn wrong(&self, line: usize, reason: &'static str) -> Error {
+        self.malformed(Malformed { line, reason })
+    }
+
     pub fn malformed(&self, Malformed { line, reason }: Malformed) -> Error {
         Error::Malformed { path: self.path.clone(), line, reason }
     }
@@ -82,7 +102,7 @@ fn read_to_end(path: &Path, buffer: &mut Vec<u8>) -> io::Result<u64> {
 ///
 /// The kernel ends every line; a file that ends within one was cut, and a cut
 /// number is a wrong number.
-pub fn lines(bytes: &[u8]) -> Result<impl Iterator<Item = (usize, &[u8])>, Malformed> {
+pub fn lines<'b>(bytes: &'b [u8]) -> Result<impl Iterator<Item = (usize, &'b [u8])> + use<'b>, Malformed> {
     if bytes.is_empty() {
         return Err(Malformed { line: 0, reason: "was not read" });
     }
@@ -122,4 +142,19 @@ pub fn number(word: &[u8]) -> Option<u64> {
 pub fn decimal(word: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
     value.is_finite().then_some(value)
+}
+
+/// A hexadecimal number without a prefix.
+pub fn hexadecimal(word: &[u8]) -> Option<u64> {
+    let is_plain = !word.is_empty() && word.iter().all(u8::is_ascii_hexdigit);
+    let text = std::str::from_utf8(word).ok().filter(|_| is_plain)?;
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// A whole number that may be negative.
+pub fn signed(word: &[u8]) -> Option<f64> {
+    match word.strip_prefix(b"-") {
+        Some(digits) => number(digits).map(|value| -(value as f64)),
+        None => number(word).map(|value| value as f64),
+    }
 }

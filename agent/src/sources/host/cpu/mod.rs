@@ -1,6 +1,10 @@
 //! Processors and what they do.
 
+pub mod interrupts;
+pub mod schedstat;
+pub mod softirqs;
 pub mod stat;
+pub mod table;
 pub mod time;
 
 pub use time::USER_HZ;

@@ -28,6 +28,8 @@ type Ticks = [u64; 10];
 pub struct Cpu {
     /// Names the file in errors; the cycle reads it.
     file: KernelFile,
+    /// Modes that are shown, in the order of the kernel.
+    mode_count: usize,
     /// By CPU number.
     cpus: Vec<Option<OneCpu>>,
     parsed: Vec<(usize, Ticks)>,
@@ -41,7 +43,13 @@ struct OneCpu {
 
 impl Cpu {
     pub fn new(options: &HostOptions) -> Self {
-        Cpu { file: KernelFile::new(&options.procfs, "stat"), cpus: Vec::new(), parsed: Vec::new() }
+        let mode_count = MODES.len() + if options.cpu_guest { GUEST_MODES.len() } else { 0 };
+        Cpu {
+            file: KernelFile::new(&options.procfs, "stat"),
+            mode_count,
+            cpus: Vec::new(),
+            parsed: Vec::new(),
+        }
     }
 }
 
@@ -54,11 +62,12 @@ impl Collect for Cpu {
             }
             let cpu = match &mut self.cpus[number] {
                 Some(cpu) => cpu,
-                none => none.insert(OneCpu { series: cpu_series(cycle, number)?, ticks: [0; 10] }),
+                none => none
+                    .insert(OneCpu { series: cpu_series(cycle, number, self.mode_count)?, ticks: [0; 10] }),
             };
             cpu.ticks = advance(cpu.ticks, ticks);
             let (series, ticks) = (cpu.series, cpu.ticks);
-            for (series, ticks) in series.into_iter().zip(ticks) {
+            for (series, ticks) in series.into_iter().zip(ticks).take(self.mode_count) {
                 cycle.push(series, ticks as f64 / USER_HZ);
             }
         }
@@ -66,14 +75,14 @@ impl Collect for Cpu {
     }
 }
 
-fn cpu_series(cycle: &mut Cycle<'_>, number: usize) -> Result<[SeriesIndex; 10], Error> {
+fn cpu_series(cycle: &mut Cycle<'_>, number: usize, mode_count: usize) -> Result<[SeriesIndex; 10], Error> {
     let cpu = number.to_string();
     let mut series = [SeriesIndex(0); 10];
     let (own, guests) = series.split_at_mut(MODES.len());
     for (slot, mode) in own.iter_mut().zip(MODES) {
         *slot = cycle.series("node_cpu_seconds_total", &[("cpu", &cpu), ("mode", mode)])?;
     }
-    for (slot, mode) in guests.iter_mut().zip(GUEST_MODES) {
+    for (slot, mode) in guests.iter_mut().zip(GUEST_MODES).take(mode_count - MODES.len()) {
         *slot = cycle.series("node_cpu_guest_seconds_total", &[("cpu", &cpu), ("mode", mode)])?;
     }
     Ok(series)

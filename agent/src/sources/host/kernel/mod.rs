@@ -1,8 +1,12 @@
 //! The kernel as a whole, and this process.
 
+pub mod cgroups;
+pub mod entropy;
 pub mod filefd;
+pub mod hung;
 pub mod loadavg;
 pub mod own_process;
 pub mod pressure;
+pub mod processes;
 pub mod time;
 pub mod uname;
