@@ -17,6 +17,15 @@ interface Reader {
   dashboards @8 (id :Text) -> (dashboards :List(Dashboard));
   # One dashboard, or all when the id is empty. The collector bounds what it
   # has, so that an answer is one message.
+  metadata @9 (metric :Text, limit :UInt32) -> (metrics :List(MetricMetadata));
+  # What metrics mean, by name: of one, or of all that the reader sees; 0: no
+  # limit beyond the collector's.
+  targets @10 () -> (targets :List(Target));
+  # Hosts and scraped targets with a recent sample of `up`.
+  storeStatus @11 (limit :UInt32) -> (status :StoreStatus);
+  # Counts of what the reader sees; `limit` entries of each list.
+  format @12 (expression :Text) -> (answer :Formatted);
+  # The same expression in its canonical form.
 }
 
 struct QueryOptions {
@@ -57,6 +66,14 @@ struct Opened {
   warnings @1 :List(Text);
   infos @2 :List(Text);
   cursor @3 :Cursor;
+  stats @4 :QueryStats;
+}
+
+struct QueryStats {
+  queueMicros @0 :UInt64;          # waited for a thread
+  evalMicros @1 :UInt64;
+  samplesRead @2 :UInt64;
+  samplesPeak @3 :UInt64;          # samples and values held at once
 }
 
 enum ResultType {
@@ -236,5 +253,52 @@ struct PanelThreshold {
     ok @0;
     warning @1;
     critical @2;
+  }
+}
+
+struct MetricMetadata {
+  metric @0 :Text;                 # of a classic histogram without `_bucket`, `_sum`, `_count`
+  type @1 :Text;                   # counter, gauge, histogram, summary, info, unknown
+  help @2 :Text;
+  unit @3 :Text;
+}
+
+struct Target {
+  labels @0 :List(Batch.Label);    # job, instance and what else the series have
+  health @1 :Health;
+  lastSampleUnixMs @2 :Int64;
+  durationMicros @3 :UInt64;       # of the last scrape; 0: not known
+  intervalMs @4 :UInt64;           # between the last two samples; 0: not known
+  isHost @5 :Bool;                 # seen by an agent on it
+  enum Health {
+    unknown @0;
+    up @1;
+    down @2;
+  }
+}
+
+struct StoreStatus {
+  series @0 :UInt64;
+  chunks @1 :UInt64;               # of everything stored, whatever the scope; 0: in a scope
+  labelPairs @2 :UInt64;
+  startUnixMs @3 :Int64;           # of the process
+  oldestUnixMs @4 :Int64;          # first and last sample; 0 when there is none
+  newestUnixMs @5 :Int64;
+  retentionMs @6 :UInt64;
+  seriesByMetric @7 :List(NamedCount);
+  valuesByLabel @8 :List(NamedCount);
+  bytesByLabel @9 :List(NamedCount);
+  seriesByPair @10 :List(NamedCount);
+}
+
+struct NamedCount {
+  name @0 :Text;
+  count @1 :UInt64;
+}
+
+struct Formatted {
+  union {
+    failed @0 :Failure;
+    ok @1 :Text;
   }
 }

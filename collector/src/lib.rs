@@ -15,6 +15,7 @@ mod health;
 mod ingest;
 mod log_filter;
 mod own;
+mod metadata;
 mod query;
 mod session;
 pub mod settings;
@@ -43,6 +44,7 @@ pub use error::Error;
 use faults::Mutant;
 use ingest::{Core, CoreOptions, StoreMetrics};
 use own::HostWatch;
+use metadata::Metadata;
 use query::{Pool, QueryContext};
 use session::{CollectorHost, Limiters};
 use settings::Settings;
@@ -135,6 +137,9 @@ pub fn run(
         agents: reload.agents(),
         timeout: settings.query.timeout,
         dashboards,
+        metadata: Metadata::new(telemetry.clone()),
+        started: unix_now(),
+        retention: settings.storage.retention,
     });
     let state = State::open(&settings.storage.dir)?;
     let denials = Denials::load(state.clone())?;

@@ -2,20 +2,26 @@
 
 use lm_mesh::{Grant, Terms};
 use lm_model::{Labels, Sample};
-use lm_promql::{Answer, Value};
+use lm_promql::Value;
 use lm_schema::query_capnp::{ResultType, answer, failure, names};
 
+use super::context::Evaluated;
 use super::cursor::{CursorServer, Rows};
 use super::failed::Failed;
 
-pub(super) fn write_answer(grant: &Grant, result: Result<Answer, Failed>, mut to: answer::Builder<'_>) {
-    let answer = match result {
-        Ok(answer) => answer,
+pub(super) fn write_answer(grant: &Grant, result: Result<Evaluated, Failed>, mut to: answer::Builder<'_>) {
+    let Evaluated { answer, waited, took } = match result {
+        Ok(evaluated) => evaluated,
         Err(failed) => return write_failure(&failed, to.init_failed()),
     };
     let mut opened = to.reborrow().init_ok();
     write_texts(&answer.warnings, opened.reborrow().init_warnings(answer.warnings.len() as u32));
     write_texts(&answer.infos, opened.reborrow().init_infos(answer.infos.len() as u32));
+    let mut stats = opened.reborrow().init_stats();
+    stats.set_queue_micros(waited.as_micros() as u64);
+    stats.set_eval_micros(took.as_micros() as u64);
+    stats.set_samples_read(answer.stats.samples_read as u64);
+    stats.set_samples_peak(answer.stats.samples_peak as u64);
     let one = |(labels, sample): (Labels, Sample)| (labels, vec![sample]);
     let (kind, rows) = match answer.value {
         Value::Scalar(sample) => {

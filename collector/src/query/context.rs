@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lm_model::Timestamp;
 use lm_promql::{Answer, Engine, Interrupt};
 use lm_schema::query_capnp::query_options;
 
@@ -12,6 +13,7 @@ use super::scope::{ReadScope, Scoped};
 use crate::access::AgentScopes;
 use crate::dashboards::Dashboards;
 use crate::ingest::IngestHandle;
+use crate::metadata::Metadata;
 use crate::store::Store;
 
 /// What every reader of this collector shares.
@@ -24,6 +26,19 @@ pub struct QueryContext {
     /// When the caller names none, and the longest that it may name.
     pub timeout: Duration,
     pub dashboards: Dashboards,
+    pub metadata: Metadata,
+    /// When the process began.
+    pub started: Timestamp,
+    /// How long samples are kept.
+    pub retention: Duration,
+}
+
+/// An answer, and the time it took.
+pub(super) struct Evaluated {
+    pub answer: Answer,
+    /// For a thread.
+    pub waited: Duration,
+    pub took: Duration,
 }
 
 /// Options as they mean something.
@@ -53,7 +68,8 @@ impl QueryContext {
         query: impl FnOnce(&Options, &Scoped<'_>, &dyn Fn() -> Option<Interrupt>) -> Result<Answer, Failed>
         + Send
         + 'static,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<Evaluated, Failed> {
+        let asked = Instant::now();
         let store = self.store.clone();
         self.pool
             .run(move |cancelled: &Cancelled| {
@@ -66,7 +82,9 @@ impl QueryContext {
                         None
                     }
                 };
-                query(&options, &Scoped { store: &store, scope: &scope }, &interrupt)
+                let begun = Instant::now();
+                let answer = query(&options, &Scoped { store: &store, scope: &scope }, &interrupt)?;
+                Ok(Evaluated { answer, waited: begun - asked, took: begun.elapsed() })
             })
             .await?
     }

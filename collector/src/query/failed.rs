@@ -49,3 +49,11 @@ impl From<PoolError> for Failed {
         }
     }
 }
+
+/// Of a method whose answer has no place for a failure.
+pub(super) fn exception(failed: Failed) -> capnp::Error {
+    match failed.kind {
+        failure::Kind::Overloaded => capnp::Error::overloaded(format!("overloaded: {}", failed.message)),
+        _ => capnp::Error::failed(format!("internal: {}", failed.message)),
+    }
+}

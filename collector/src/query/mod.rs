@@ -10,7 +10,9 @@ mod pool;
 mod reader;
 mod scope;
 mod selection;
+mod status;
 mod tail;
+mod targets;
 #[cfg(test)]
 mod tests;
 

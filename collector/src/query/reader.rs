@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lm_logs::Direction;
 use lm_mesh::{Grant, Terms};
-use lm_model::Timestamp;
+use lm_model::{METRIC_NAME, TimeRange, Timestamp};
 use lm_schema::batch::{wire_stream, write_incarnation};
 use lm_schema::labels::write_pairs;
 use lm_schema::query_capnp::{ResultType, reader, tail};
@@ -14,17 +14,23 @@ use lm_schema::query_capnp::{ResultType, reader, tail};
 use super::answer::{write_answer, write_failure, write_names};
 use super::context::QueryContext;
 use super::cursor::{CursorServer, Rows};
-use super::failed::bad_data;
+use super::failed::{bad_data, exception};
 use super::scope::ReadScope;
 use super::selection::read_selection;
+use super::status;
 use super::tail::TailServer;
+use super::targets;
 use crate::dashboards;
 use crate::log_filter::{LogFilter, read_query};
+use crate::unix_now;
 
 /// Most lines of one log answer: it is one message.
 const LOG_LINES_MAX: usize = 5_000;
 /// Bytes of one log answer, after which it is truncated.
 const LOG_BYTES_MAX: usize = 16 << 20;
+
+/// Metrics of one metadata answer: it is one message.
+const METADATA_MAX: usize = 20_000;
 
 /// Reads what is in its scope. Every method goes through [`ReadScope`].
 pub struct ReaderServer {
@@ -279,6 +285,96 @@ impl reader::Server for ReaderServer {
         let mut list = results.get().init_dashboards(chosen.len() as u32);
         for (index, dashboard) in chosen.into_iter().enumerate() {
             dashboards::write(dashboard, list.reborrow().get(index as u32));
+        }
+        Ok(())
+    }
+
+    async fn metadata(
+        self: Rc<Self>,
+        params: reader::MetadataParams,
+        mut results: reader::MetadataResults,
+    ) -> Result<(), capnp::Error> {
+        let (metric, limit) = {
+            let params = params.get()?;
+            (params.get_metric()?.to_string()?, params.get_limit() as usize)
+        };
+        drop(params);
+        let (scope, metadata) = (self.scope.clone(), self.context.metadata.clone());
+        let described = self
+            .context
+            .compute(Ok(()), move |(), store| {
+                let names = store
+                    .head()
+                    .label_values(METRIC_NAME, &scope.narrow(&[]), TimeRange::ALL)
+                    .map_err(|error| bad_data(error.to_string()))?;
+                Ok(metadata.describe(&names))
+            })
+            .await
+            .map_err(exception)?;
+        let limit = if limit == 0 { METADATA_MAX } else { limit.min(METADATA_MAX) };
+        let chosen: Vec<_> =
+            described.iter().filter(|(name, _)| metric.is_empty() || **name == metric).take(limit).collect();
+        let mut list = results.get().init_metrics(chosen.len() as u32);
+        for (index, (name, description)) in chosen.into_iter().enumerate() {
+            let mut to = list.reborrow().get(index as u32);
+            to.set_metric(&name[..]);
+            to.set_type(description.kind.name());
+            to.set_help(&description.help[..]);
+            to.set_unit(&description.unit[..]);
+        }
+        Ok(())
+    }
+
+    async fn targets(
+        self: Rc<Self>,
+        _: reader::TargetsParams,
+        mut results: reader::TargetsResults,
+    ) -> Result<(), capnp::Error> {
+        let (scope, now) = (self.scope.clone(), unix_now());
+        let found = self
+            .context
+            .compute(Ok(()), move |(), store| targets::find(store, &scope, now))
+            .await
+            .map_err(exception)?;
+        let mut list = results.get().init_targets(found.len() as u32);
+        for (index, target) in found.iter().enumerate() {
+            target.write(list.reborrow().get(index as u32));
+        }
+        Ok(())
+    }
+
+    async fn store_status(
+        self: Rc<Self>,
+        params: reader::StoreStatusParams,
+        mut results: reader::StoreStatusResults,
+    ) -> Result<(), capnp::Error> {
+        let limit = params.get()?.get_limit() as usize;
+        drop(params);
+        let scope = self.scope.clone();
+        let status = self
+            .context
+            .compute(Ok(()), move |(), store| status::count(store, &scope, limit))
+            .await
+            .map_err(exception)?;
+        let mut to = results.get().init_status();
+        status.write(&mut to);
+        to.set_start_unix_ms(self.context.started.as_millis());
+        to.set_retention_ms(self.context.retention.as_millis() as u64);
+        Ok(())
+    }
+
+    async fn format(
+        self: Rc<Self>,
+        params: reader::FormatParams,
+        mut results: reader::FormatResults,
+    ) -> Result<(), capnp::Error> {
+        let expression = params.get()?.get_expression()?.to_string()?;
+        drop(params);
+        let formatted = self.context.compute(Ok(expression), |text, _| Ok(lm_promql::format(&text)?)).await;
+        let mut to = results.get().init_answer();
+        match formatted {
+            Ok(text) => to.set_ok(&text[..]),
+            Err(failed) => write_failure(&failed, to.init_failed()),
         }
         Ok(())
     }

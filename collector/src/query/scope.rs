@@ -38,6 +38,11 @@ impl ReadScope {
         Ok(Arc::new(ReadScope { selector, labels, agents }))
     }
 
+    /// Whether nothing is out of scope.
+    pub fn is_everything(&self) -> bool {
+        self.selector.is_empty()
+    }
+
     /// `matchers`, narrowed to the scope.
     pub fn narrow(&self, matchers: &[Matcher]) -> Vec<Matcher> {
         matchers.iter().chain(&self.selector).cloned().collect()

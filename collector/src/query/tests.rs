@@ -24,6 +24,7 @@ use super::*;
 use crate::access::AgentScopes;
 use crate::dashboards::Dashboards;
 use crate::ingest::{Core, CoreOptions, IngestHandle, Push, Unreadable, stamp};
+use crate::metadata::Metadata;
 use crate::spool::{Spool, SpoolOptions};
 use crate::store::Store;
 use crate::tail::{Notice, Tail, TailEvent};
@@ -304,6 +305,9 @@ fn reader(store: Arc<Store>, selector: Vec<Matcher>) -> reader::Client {
         agents: world.agents.clone(),
         timeout: Duration::from_secs(30),
         dashboards: Dashboards::load(&Default::default(), Path::new("test")).unwrap(),
+        metadata: Metadata::default(),
+        started: Timestamp::from_millis(1_000),
+        retention: Duration::from_secs(3600),
     });
     let scope = ReadScope::new(&Scope { selector, ..Scope::default() }, world.agents.clone()).unwrap();
     let grant = world.ledger.without_session("test");
@@ -389,6 +393,27 @@ async fn ask(reader: &reader::Client, questions: &Questions) -> Vec<(&'static st
     };
     answers.push(("searchLogs", found));
     answers.push(("tail", tailed(reader, &questions.filter).await));
+
+    let response = reader.metadata_request().send().promise.await.unwrap();
+    let metrics = response.get().unwrap().get_metrics().unwrap();
+    let names = metrics.iter().map(|of| of.get_metric().unwrap().to_string().unwrap() + "\n");
+    answers.push(("metadata", names.collect()));
+    let mut request = reader.store_status_request();
+    request.get().set_limit(1000);
+    let response = request.send().promise.await.unwrap();
+    let status = response.get().unwrap().get_status().unwrap();
+    let mut counted = format!("{} {}\n", status.get_series(), status.get_label_pairs());
+    for list in [
+        status.get_series_by_metric(),
+        status.get_values_by_label(),
+        status.get_bytes_by_label(),
+        status.get_series_by_pair(),
+    ] {
+        for of in list.unwrap() {
+            counted += &format!("{} {}\n", of.get_name().unwrap().to_str().unwrap(), of.get_count());
+        }
+    }
+    answers.push(("storeStatus", counted));
     answers
 }
 

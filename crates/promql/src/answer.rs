@@ -12,6 +12,16 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// The same, less probable.
     pub infos: Vec<String>,
+    pub stats: Stats,
+}
+
+/// What an evaluation took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Samples read from the store.
+    pub samples_read: usize,
+    /// Samples and values held at once, at most.
+    pub samples_peak: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]

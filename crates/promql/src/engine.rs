@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lm_model::{Sample, Timestamp};
 
-use crate::answer::{Answer, Value};
+use crate::answer::{Answer, Stats, Value};
 use crate::ast::{Expr, ValueType};
 use crate::eval::{Evaluator, Output, Steps};
 use crate::parse::ParseError;
@@ -135,7 +135,7 @@ impl Engine {
                 }
             }
         };
-        Ok(evaluator.annotations.answer(value))
+        Ok(evaluator.annotations.answer(value, evaluator.stats))
     }
 
     /// Evaluates at `start`, `start + step`, and so on up to `end`.
@@ -169,7 +169,7 @@ impl Engine {
             })
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(evaluator.annotations.answer(Value::Matrix(series)))
+        Ok(evaluator.annotations.answer(Value::Matrix(series), evaluator.stats))
     }
 
     fn steps(&self, start: Timestamp, end: Timestamp, step: Duration) -> Result<Steps, Error> {
@@ -243,11 +243,12 @@ impl Annotations {
         }
     }
 
-    fn answer(self, value: Value) -> Answer {
+    fn answer(self, value: Value, stats: Stats) -> Answer {
         Answer {
             value,
             warnings: self.warnings.into_iter().collect(),
             infos: self.infos.into_iter().collect(),
+            stats,
         }
     }
 }

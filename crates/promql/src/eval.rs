@@ -7,6 +7,7 @@ use lm_model::{
     Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, TimeRange, Timestamp, is_stale,
 };
 
+use crate::answer::Stats;
 use crate::ast::{At, Expr, Function, Selector, Subquery};
 use crate::engine::{Annotations, Engine, Error, Interrupt};
 use crate::rows::{ABSENT, Row, is_present, present};
@@ -90,6 +91,7 @@ pub(crate) struct Evaluator<'a> {
     /// Bounds of the whole query, for `@ start()` and `@ end()`.
     query_start: Timestamp,
     query_end: Timestamp,
+    pub stats: Stats,
     /// Samples and values held now.
     held: usize,
     work: usize,
@@ -111,6 +113,7 @@ impl<'a> Evaluator<'a> {
             interrupt,
             query_start,
             query_end,
+            stats: Stats::default(),
             held: 0,
             work: 0,
             depth: 0,
@@ -290,7 +293,9 @@ impl<'a> Evaluator<'a> {
         if selected.len() > limits.series_max {
             return Err(Error::Limit(format!("a selector matches more than {} series", limits.series_max)));
         }
-        self.charge(selected.iter().map(|series| series.samples.len()).sum())?;
+        let read = selected.iter().map(|series| series.samples.len()).sum();
+        self.stats.samples_read += read;
+        self.charge(read)?;
         found.series = selected
             .into_iter()
             .map(|series| RangeRow { labels: series.labels, drops_name: false, samples: series.samples })
@@ -314,6 +319,7 @@ impl<'a> Evaluator<'a> {
     /// Counts samples or values that are about to be held.
     pub fn charge(&mut self, samples: usize) -> Result<(), Error> {
         self.held = self.held.saturating_add(samples);
+        self.stats.samples_peak = self.stats.samples_peak.max(self.held);
         if self.held > self.engine.limits.samples_max {
             return Err(self.too_many_samples());
         }

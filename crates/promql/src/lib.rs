@@ -15,6 +15,7 @@ mod call;
 mod dates;
 mod engine;
 mod eval;
+mod format;
 mod histogram;
 mod label_functions;
 mod parse;
@@ -24,11 +25,12 @@ mod storage;
 mod sums;
 mod text;
 
-pub use answer::{Answer, Value};
+pub use answer::{Answer, Stats, Value};
 pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, Function, Grouping, Matching,
     RangeSelector, Selector, Subquery, ValueType,
 };
 pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
+pub use format::format;
 pub use parse::{ParseError, QUERY_BYTES_MAX, parse};
 pub use storage::{SelectRequest, SeriesData, Storage, StorageError};

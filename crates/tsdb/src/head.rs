@@ -336,6 +336,12 @@ impl Head {
         Ok(values.into_iter().map(str::to_owned).collect())
     }
 
+    /// The times of the first and the last sample; looks at every series.
+    pub fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        let chunks = || self.series.values().flat_map(|series| series.chunks());
+        Some((chunks().map(|chunk| chunk.start).min()?, chunks().map(|chunk| chunk.last).max()?))
+    }
+
     pub fn stats(&self) -> HeadStats {
         HeadStats {
             series: self.series.len(),

@@ -47,6 +47,10 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "tail", signature: "(after :EventId, filter :LogFilter) -> (tail :Tail)", doc: "" },
         Method { name: "losses", signature: "() -> (streams :List(StreamAccount))", doc: "" },
         Method { name: "dashboards", signature: "(id :Text) -> (dashboards :List(Dashboard))", doc: "One dashboard, or all when the id is empty. The collector bounds what it\nhas, so that an answer is one message." },
+        Method { name: "metadata", signature: "(metric :Text, limit :UInt32) -> (metrics :List(MetricMetadata))", doc: "What metrics mean, by name: of one, or of all that the reader sees; 0: no\nlimit beyond the collector's." },
+        Method { name: "targets", signature: "() -> (targets :List(Target))", doc: "Hosts and scraped targets with a recent sample of `up`." },
+        Method { name: "storeStatus", signature: "(limit :UInt32) -> (status :StoreStatus)", doc: "Counts of what the reader sees; `limit` entries of each list." },
+        Method { name: "format", signature: "(expression :Text) -> (answer :Formatted)", doc: "The same expression in its canonical form." },
     ] },
     Interface { name: "Tail", id: 0xf43e58039057bd8f, doc: "Long poll. The ring is shared and bounded: a reader that lags is told how\nmany events it missed.", methods: &[
         Method { name: "next", signature: "(waitMs :UInt32, eventsMax :UInt32) -> (events :List(TailEvent), missed :UInt64, isRestarted :Bool, next :EventId)", doc: "" },
