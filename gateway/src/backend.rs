@@ -59,7 +59,10 @@ pub enum FailureKind {
     /// The token is known, and not worth this.
     Forbidden,
     NotFound,
+    /// Only GET is answered here.
     Method,
+    /// Only GET and POST are.
+    MethodOrForm,
     TooLarge,
     /// Over this user's bound.
     TooMany,
@@ -78,6 +81,14 @@ pub struct Failure {
 impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Failure { kind, message: message.into() }
+    }
+
+    /// What makes no sense came in this parameter.
+    pub(crate) fn of_parameter(mut self, name: &str) -> Self {
+        if self.kind == FailureKind::BadData {
+            self.message = format!("invalid parameter {name:?}: {}", self.message);
+        }
+        self
     }
 
     fn overloaded() -> Self {
@@ -112,6 +123,17 @@ pub enum Question {
     },
     SearchLogs(LogSearch),
     Losses,
+    /// What metrics mean: one, or all when it is empty.
+    Metadata {
+        metric: String,
+        /// 0: as many as the collector says.
+        limit: usize,
+    },
+    Targets(TargetFilter),
+    /// Counts of what is stored, in this form.
+    StoreStatus(StatusForm),
+    /// The canonical form of an expression.
+    Format(String),
     Dashboards,
     /// The one with this id, which is not empty.
     Dashboard(String),
@@ -126,6 +148,25 @@ pub struct QueryOptions {
     pub lookback_ms: u32,
     /// Series to answer at most; 0: all.
     pub limit: usize,
+    /// Whether to say what the evaluation took.
+    pub with_stats: bool,
+}
+
+/// Which targets to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetFilter {
+    /// Not when only dropped ones are asked for, which we never have.
+    pub is_active: bool,
+    /// Empty: any.
+    pub pool: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusForm {
+    /// As `/api/v1/status/tsdb`, this many entries of each list.
+    Tsdb { limit: usize },
+    /// As `/api/v1/status/runtimeinfo`.
+    Runtime,
 }
 
 /// An answer, as JSON.

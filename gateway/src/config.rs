@@ -13,6 +13,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Lower case, without port. Empty: any.
     pub allowed_hosts: Vec<String>,
+    /// Begins with `/`; empty: none.
+    pub path_prefix: String,
+    pub cors_origins: Vec<String>,
     pub dialer: DialerConfig,
     pub web: lm_web::Limits,
     pub queries_max: usize,
@@ -33,7 +36,7 @@ pub struct LogConfig {
 
 impl From<Settings> for Config {
     fn from(settings: Settings) -> Config {
-        let Settings { collector, limits, log, .. } = settings;
+        let Settings { collector, api, limits, log, .. } = settings;
         Config {
             listen: settings.listen,
             allowed_hosts: settings.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -45,6 +48,8 @@ impl From<Settings> for Config {
                 transport: collector.transport,
                 retry_quic_after: collector.retry_quic_after,
             },
+            path_prefix: api.path_prefix,
+            cors_origins: api.cors_origins,
             web: lm_web::Limits {
                 connections_max: limits.connections_max,
                 connections_per_ip_max: limits.connections_per_ip_max,

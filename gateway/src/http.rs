@@ -1,34 +1,43 @@
 //! The HTTP surface: routes, parameters, status codes and headers.
 //!
-//! warp finds the route (`routes.rs`); handlers (`prometheus.rs`, `own.rs`) are
-//! plain functions from a `Call` to a response or a [`Failure`].
+//! [`serve`] is what every request passes: the path prefix, health, the Host
+//! header, CORS, compression. warp reads it, `routes.rs` finds the handler, and
+//! handlers (`prometheus.rs`, `status.rs`, `own.rs`) are plain functions from a
+//! `Call` to a response or a [`Failure`].
 
 mod call;
+mod cors;
+mod encode;
 mod own;
+mod prefix;
 mod prometheus;
 mod reply;
 mod routes;
+mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::Either;
-use hyper::Request;
 use hyper::header::{
     self, CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::service::{Service as _, service_fn};
+use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
 use lm_web::{Drained, Health, Limits, PeerAddr, RequestBody};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use warp::Reply as _;
 use warp::reply::Response;
-use warp::{Filter as _, Reply as _};
 
 use crate::Config;
 use crate::backend::{Backend, Failure, FailureKind};
 use crate::live::Places;
+
+use cors::Cors;
+use encode::{Coding, encode};
 
 /// Longest path that a log line shows.
 const LOGGED_PATH_CHARS: usize = 256;
@@ -43,6 +52,8 @@ struct Shared {
     backend: Backend,
     health: Health,
     allowed_hosts: Vec<String>,
+    path_prefix: String,
+    cors: Cors,
     query_timeout: Duration,
     places: Places,
     stopping: watch::Receiver<bool>,
@@ -54,6 +65,8 @@ impl State {
             backend,
             health,
             allowed_hosts: config.allowed_hosts.clone(),
+            path_prefix: config.path_prefix.clone(),
+            cors: Cors::new(config.cors_origins.clone()),
             query_timeout: config.query_timeout,
             places: Places::new(config.live_max, config.live_per_user_max),
             stopping,
@@ -68,32 +81,37 @@ pub(crate) async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let routes =
-        TowerToHyperService::new(warp::service(routes::routes(state.clone()).recover(reply::reject)));
-    let service = service_fn(move |request: Request<RequestBody>| {
+    let routes = TowerToHyperService::new(warp::service(routes::routes(state.clone())));
+    let service = service_fn(move |mut request: Request<RequestBody>| {
         let (routes, state) = (routes.clone(), state.clone());
         async move {
             let begun = Instant::now();
             let method = request.method().clone();
             let path: String = request.uri().path().chars().take(LOGGED_PATH_CHARS).collect();
             let peer = request.extensions().get::<PeerAddr>().map(|PeerAddr(addr)| *addr);
+            prefix::strip(&state.0.path_prefix, &mut request);
             let uri = request.uri();
             if let Some(health) = state.0.health.answer(&method, uri.path(), uri.query(), request.headers()) {
                 return Ok::<_, Infallible>(health.map(Either::Left));
             }
+            let is_console = uri.path().starts_with(CONSOLE);
+            let coding = Coding::choose(request.headers());
+            let origin = state.0.cors.allowed(request.headers());
             let mut response = match check_host(&state.0.allowed_hosts, &request) {
-                Ok(()) => match routes.call(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
+                Ok(()) => match state.0.cors.preflight(&request, origin.as_ref()) {
+                    Some(response) => response,
+                    None => match routes.call(call::as_get(request)).await {
+                        Ok(response) => response,
+                        Err(never) => match never {},
+                    },
                 },
                 Err(failure) => failure.into_response(),
             };
-            if path.starts_with(CONSOLE)
-                && let Some(failure) = response.extensions_mut().remove::<Failure>()
-            {
+            if is_console && let Some(failure) = response.extensions_mut().remove::<Failure>() {
                 reply::as_problem(&mut response, &failure);
             }
             secure(response.headers_mut());
+            state.0.cors.mark(origin, response.headers_mut());
             tracing::info!(
                 method = %method,
                 path = %path,
@@ -102,11 +120,13 @@ pub(crate) async fn serve(
                 client = peer.map(tracing::field::display),
                 "request"
             );
-            Ok(response.map(Either::Right))
+            let response = if method == Method::HEAD { reply::without_body(response) } else { response };
+            Ok(encode(response, coding).map(Either::Right))
         }
     });
     lm_web::serve(listener, service, limits, shutdown).await
 }
+
 /// Headers of every answer: nothing here may be kept, framed or guessed at.
 fn secure(headers: &mut HeaderMap) {
     const HEADERS: [(HeaderName, &str); 4] = [

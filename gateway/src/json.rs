@@ -92,6 +92,30 @@ fn push_notes(to: &mut Vec<u8>, notes: &Notes) {
 pub struct Notes {
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
+    /// Within the data, when it was asked for.
+    pub stats: Option<Stats>,
+}
+
+/// What an evaluation took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub queue_micros: u64,
+    pub eval_micros: u64,
+    pub samples_read: u64,
+    pub samples_peak: u64,
+}
+
+/// In the shape of Prometheus, whose clocks we do not have all of.
+fn push_stats(to: &mut Vec<u8>, stats: &Stats) {
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    let (eval, queue) = (seconds(stats.eval_micros), seconds(stats.queue_micros));
+    let _ = write!(
+        to,
+        r#","stats":{{"timings":{{"evalTotalTime":{eval},"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":{eval},"execQueueTime":{queue},"execTotalTime":{}}},"samples":{{"totalQueryableSamples":{},"peakSamples":{}}}}}"#,
+        seconds(stats.eval_micros + stats.queue_micros),
+        stats.samples_read,
+        stats.samples_peak,
+    );
 }
 
 /// What Prometheus says when it cut an answer.
@@ -228,12 +252,17 @@ impl Results {
     pub fn finish(mut self, to: &mut Vec<u8>) {
         self.end_series(to);
         to.extend_from_slice(match self.shape {
-            Shape::Scalar | Shape::String if self.has_scalar => b"}",
+            Shape::Scalar | Shape::String if self.has_scalar => b"",
             // A promise of the collector is broken; stay valid JSON.
-            Shape::Scalar | Shape::String => b"null}",
-            Shape::Vector | Shape::Matrix => b"]}",
-            Shape::Series => b"]",
+            Shape::Scalar | Shape::String => b"null",
+            Shape::Vector | Shape::Matrix | Shape::Series => b"]",
         });
+        if self.shape != Shape::Series {
+            if let Some(stats) = &self.notes.stats {
+                push_stats(to, stats);
+            }
+            to.push(b'}');
+        }
         push_notes(to, &self.notes);
         to.push(b'}');
     }
@@ -259,7 +288,15 @@ pub fn names(names: &[String], is_truncated: bool) -> Vec<u8> {
     let mut to = br#"{"status":"success","data":"#.to_vec();
     push_strings(&mut to, names);
     let warnings = if is_truncated { vec![TRUNCATED.to_owned()] } else { Vec::new() };
-    push_notes(&mut to, &Notes { warnings, infos: Vec::new() });
+    push_notes(&mut to, &Notes { warnings, ..Notes::default() });
+    to.push(b'}');
+    to
+}
+
+/// A text.
+pub fn text(text: &str) -> Vec<u8> {
+    let mut to = br#"{"status":"success","data":"#.to_vec();
+    push_string(&mut to, text);
     to.push(b'}');
     to
 }
@@ -297,7 +334,9 @@ pub fn error(failure: &Failure) -> Vec<u8> {
 /// The word that Prometheus uses.
 fn error_type(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::BadData | FailureKind::TooLarge | FailureKind::Method => "bad_data",
+        FailureKind::BadData | FailureKind::TooLarge | FailureKind::Method | FailureKind::MethodOrForm => {
+            "bad_data"
+        }
         FailureKind::Execution | FailureKind::Limit => "execution",
         FailureKind::Timeout => "timeout",
         FailureKind::Canceled => "canceled",

@@ -91,6 +91,14 @@ impl Params {
         usize::try_from(limit).map_err(|_| invalid("limit", "limit must be non-negative".to_owned()))
     }
 
+    /// A number of things; `None` when it is not given or negative, which
+    /// means all.
+    pub fn count(&self, name: &str) -> Result<Option<usize>, Failure> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let count: i64 = text.parse().map_err(|_| bad(format!("{name} must be a number")))?;
+        Ok(usize::try_from(count).ok())
+    }
+
     /// `timeout`, at most `max`.
     pub fn timeout(&self, max: Duration) -> Result<Duration, Failure> {
         let Some(ms) = self.duration("timeout")? else { return Ok(max) };

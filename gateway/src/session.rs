@@ -8,6 +8,7 @@
 mod ask;
 mod console;
 mod dashboards;
+mod metadata;
 mod tail;
 mod users;
 

@@ -1,12 +1,16 @@
 //! What the configuration file says, checked: `config/gateway.toml` documents
 //! every key.
 
+mod api;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lm_mesh::Transport;
 use lm_settings::{Mistake, Section, Value, units};
+
+pub use api::ApiSettings;
 
 /// The documented default file.
 pub const DEFAULTS: &str = include_str!("../../config/gateway.toml");
@@ -19,6 +23,7 @@ pub struct Settings {
     /// Without port, in any case. Empty: any.
     pub allowed_hosts: Vec<String>,
     pub collector: CollectorSettings,
+    pub api: ApiSettings,
     pub limits: LimitSettings,
     pub log: LogSettings,
 }
@@ -80,6 +85,7 @@ impl Default for Settings {
                 transport: Transport::Auto,
                 retry_quic_after: Duration::from_secs(300),
             },
+            api: ApiSettings::default(),
             limits: LimitSettings {
                 connections_max: 1024,
                 connections_per_ip_max: 256,
@@ -135,6 +141,7 @@ impl Settings {
         }
         root.read("allowed_hosts", &mut settings.allowed_hosts, hosts);
         settings.collector.take(root.section("collector"));
+        settings.api.take(root.section("api"));
         settings.limits.take(root.section("limits"));
         settings.log.take(root.section("log"));
         settings

@@ -83,9 +83,9 @@ impl Health {
         headers: &HeaderMap,
     ) -> Option<Response<Full<Bytes>>> {
         let is_ok = match path {
-            "/livez" | "/healthz" => true,
+            "/livez" | "/healthz" | "/-/healthy" => true,
             "/startupz" => self.is_started(),
-            "/readyz" => self.is_ready(),
+            "/readyz" | "/-/ready" => self.is_ready(),
             _ => return None,
         };
         if !matches!(*method, Method::GET | Method::HEAD) {

@@ -1,9 +1,8 @@
 //! A request as handlers see it, and how warp reads one.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::{Method, Request};
 use warp::{Filter, Rejection};
 
 use super::Result;
@@ -12,6 +11,7 @@ use crate::params::Params;
 
 /// A request, as handlers see it.
 pub(super) struct Call {
+    pub method: Method,
     pub headers: HeaderMap,
     pub query: String,
     /// A form's; empty otherwise.
@@ -35,34 +35,46 @@ impl Call {
         Ok(Token::new(token))
     }
 
+    /// This call, when it is a GET. A body that came with it says nothing.
+    pub fn get(&self) -> Result<&Call> {
+        self.allow(&[Method::GET], FailureKind::Method)
+    }
+
+    /// This call, when it is a GET or a POST with a form.
+    pub fn get_or_form(&self) -> Result<&Call> {
+        self.allow(&[Method::GET, Method::POST], FailureKind::MethodOrForm)
+    }
+
+    fn allow(&self, methods: &[Method], otherwise: FailureKind) -> Result<&Call> {
+        if methods.contains(&self.method) {
+            return Ok(self);
+        }
+        Err(Failure::new(otherwise, "this path does not answer this method"))
+    }
+
     pub fn params(&self) -> Result<Params> {
         Params::parse(&self.body, self.query.as_bytes())
     }
 }
 
-fn query_string() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
-    warp::query::raw().or(warp::any().map(String::new)).unify()
+/// Reads any request.
+pub(super) fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method().and(warp::header::headers_cloned()).and(query).and(warp::body::bytes()).map(
+        |method: Method, headers: HeaderMap, query, body| {
+            // As in Go, a GET has no form.
+            let kind = headers.get(CONTENT_TYPE).filter(|_| method == Method::POST);
+            let is_form =
+                kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+            Call { method, body: if is_form { body } else { Bytes::new() }, headers, query }
+        },
+    )
 }
 
-/// GET only.
-pub(super) fn get() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
-    warp::get().and(warp::header::headers_cloned()).and(query_string()).map(|headers, query| Call {
-        headers,
-        query,
-        body: Bytes::new(),
-    })
-}
-
-/// GET, or POST with a form.
-pub(super) fn get_or_form() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
-    let post =
-        warp::post().and(warp::header::headers_cloned()).and(query_string()).and(warp::body::bytes()).map(
-            |headers: HeaderMap, query, body| {
-                let is_form = headers
-                    .get(CONTENT_TYPE)
-                    .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-                Call { body: if is_form { body } else { Bytes::new() }, headers, query }
-            },
-        );
-    get().or(post).unify()
+/// A HEAD request is answered as a GET whose body is not sent.
+pub(super) fn as_get<B>(mut request: Request<B>) -> Request<B> {
+    if request.method() == Method::HEAD {
+        *request.method_mut() = Method::GET;
+    }
+    request
 }

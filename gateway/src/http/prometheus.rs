@@ -1,4 +1,4 @@
-//! The API of Prometheus.
+//! The API of Prometheus: queries and what they are made of.
 
 use bytes::Bytes;
 
@@ -8,9 +8,6 @@ use super::{Result, Shared};
 use crate::backend::{Answered, Failure, FailureKind, QueryOptions, Question};
 use crate::params::{self, Params};
 use crate::session::unix_nano;
-
-/// The version of Prometheus whose API this answers like.
-const PROMETHEUS_VERSION: &str = "3.5.0";
 
 pub(super) async fn query(state: &Shared, call: &Call) -> Result {
     let (token, params) = (call.token()?, call.params()?);
@@ -35,6 +32,7 @@ fn options(state: &Shared, params: &Params) -> Result<QueryOptions> {
         timeout: params.timeout(state.query_timeout)?,
         lookback_ms: params.lookback_ms()?,
         limit: params.limit()?,
+        with_stats: params.get("stats").is_some(),
     })
 }
 
@@ -64,32 +62,32 @@ pub(super) async fn series(state: &Shared, call: &Call) -> Result {
     Ok(answered(state.backend.ask(token, Question::Series(selection)).await?))
 }
 
+/// We keep none. What asks is checked all the same, but for the sizes of its
+/// times: Grafana's first probe sends milliseconds.
 pub(super) async fn exemplars(state: &Shared, call: &Call) -> Result {
+    call.params()?.selection()?;
     constant(state, call, r#"{"status":"success","data":[]}"#).await
 }
 
 pub(super) async fn metadata(state: &Shared, call: &Call) -> Result {
-    constant(state, call, r#"{"status":"success","data":{}}"#).await
+    let (token, params) = (call.token()?, call.params()?);
+    let limit = match params.count("limit")? {
+        Some(0) => return constant(state, call, r#"{"status":"success","data":{}}"#).await,
+        limit => limit.unwrap_or(0),
+    };
+    // One description each is all there is.
+    params.count("limit_per_metric")?;
+    let metric = params.get("metric").unwrap_or("").to_owned();
+    Ok(answered(state.backend.ask(token, Question::Metadata { metric, limit }).await?))
 }
 
-pub(super) async fn rules(state: &Shared, call: &Call) -> Result {
-    constant(state, call, r#"{"status":"success","data":{"groups":[]}}"#).await
-}
-
-pub(super) async fn alerts(state: &Shared, call: &Call) -> Result {
-    constant(state, call, r#"{"status":"success","data":{"alerts":[]}}"#).await
-}
-
-pub(super) async fn build_info(state: &Shared, call: &Call) -> Result {
-    let body = format!(
-        r#"{{"status":"success","data":{{"version":"{PROMETHEUS_VERSION}","revision":"lightmetrics-{}","branch":"lightmetrics","buildUser":"","buildDate":"","goVersion":""}}}}"#,
-        env!("CARGO_PKG_VERSION")
-    );
-    constant(state, call, body).await
+pub(super) async fn format_query(state: &Shared, call: &Call) -> Result {
+    let (token, params) = (call.token()?, call.params()?);
+    Ok(answered(state.backend.ask(token, Question::Format(params.query()?)).await?))
 }
 
 /// The same for everybody who has a token.
-async fn constant(state: &Shared, call: &Call, body: impl Into<Bytes>) -> Result {
+pub(super) async fn constant(state: &Shared, call: &Call, body: impl Into<Bytes>) -> Result {
     state.backend.ask(call.token()?, Question::WhoAmI).await?;
     Ok(answered(Answered { first: body.into(), rest: None }))
 }

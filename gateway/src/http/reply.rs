@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use tokio::sync::mpsc;
 use warp::reply::Response;
 use warp::{Rejection, Reply};
@@ -42,6 +42,17 @@ pub(super) fn answered(answer: Answered) -> Response {
     };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// What a HEAD request gets: the header that the body would have had.
+pub(super) fn without_body(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = hyper::body::Body::size_hint(&body).exact() {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    // A body that is dropped ends its query.
+    let (_, empty) = String::new().into_response().into_parts();
+    Response::from_parts(head, empty)
 }
 
 /// An answer as a body. One that breaks off ends in an error, so that no
@@ -95,7 +106,7 @@ impl Reply for Failure {
             FailureKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             FailureKind::Unauthorized => StatusCode::UNAUTHORIZED,
             FailureKind::NotFound => StatusCode::NOT_FOUND,
-            FailureKind::Method => StatusCode::METHOD_NOT_ALLOWED,
+            FailureKind::Method | FailureKind::MethodOrForm => StatusCode::METHOD_NOT_ALLOWED,
             FailureKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             FailureKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
             FailureKind::Forbidden | FailureKind::Host => StatusCode::FORBIDDEN,
@@ -116,7 +127,10 @@ impl Reply for Failure {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
             }
             FailureKind::Method => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            FailureKind::MethodOrForm => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             }
             _ => {}
         }
@@ -126,11 +140,7 @@ impl Reply for Failure {
 
 /// What warp itself refuses, in our words.
 pub(super) async fn reject(rejection: Rejection) -> std::result::Result<Response, Infallible> {
-    let failure = if rejection.is_not_found() {
-        Failure::new(FailureKind::NotFound, "there is nothing at this path; the API is under /api/v1")
-    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        Failure::new(FailureKind::Method, "this path does not answer this method")
-    } else if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
+    let failure = if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
         Failure::new(FailureKind::TooLarge, "the request body is too large")
     } else {
         Failure::new(FailureKind::BadData, "the request could not be read")

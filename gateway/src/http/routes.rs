@@ -1,84 +1,68 @@
 //! Which path is answered by which handler.
 
-use warp::{Filter, Rejection, Reply};
+use std::convert::Infallible;
 
-use super::call::{Call, get, get_or_form};
-use super::reply::reply;
-use super::{State, own, prometheus};
+use warp::filters::path::FullPath;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
 
-pub(super) fn routes(state: State) -> impl Filter<Extract = (impl Reply,), Error = Rejection> + Clone {
-    /// A route: its path, how it may be called, and what answers.
-    macro_rules! route {
-        ($path:expr, $call:expr, $handler:expr) => {{
+use super::call::{Call, call};
+use super::reply::{reject, reply};
+use super::{Result, Shared, State, own, prometheus, status};
+use crate::backend::{Failure, FailureKind};
+
+/// Everything below the health endpoints.
+pub(super) fn routes(state: State) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    warp::path::full()
+        .and(call())
+        .then(move |path: FullPath, call: Call| {
             let state = state.clone();
-            $path
-                .and($call)
-                .then(move |call: Call| {
-                    let state = state.clone();
-                    async move { reply($handler(&state.0, &call).await) }
-                })
-                .boxed()
-        }};
+            async move { reply(answer(&state.0, &call, path.as_str()).await) }
+        })
+        .recover(|rejection: Rejection| reject(rejection))
+        .unify()
+}
+
+async fn answer(state: &Shared, call: &Call, path: &str) -> Result {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments[..] {
+        ["api", "v1", ref path @ ..] => api(state, call, path).await,
+        ["api", "console", "v1", list] => own::console(state, call.get()?, list).await,
+        _ => Err(nothing_here()),
     }
-    let values = {
-        let state = state.clone();
-        warp::path!("api" / "v1" / "label" / String / "values")
-            .and(get())
-            .then(move |name: String, call: Call| {
-                let state = state.clone();
-                async move { reply(prometheus::label_values(&state.0, &call, &name).await) }
-            })
-            .boxed()
-    };
-    let dashboard_by_id = {
-        let state = state.clone();
-        warp::path!("api" / "v1" / "dashboards" / String)
-            .and(get())
-            .then(move |id: String, call: Call| {
-                let state = state.clone();
-                async move { reply(own::dashboard(&state.0, &call, id).await) }
-            })
-            .boxed()
-    };
-    let console = {
-        let state = state.clone();
-        warp::path!("api" / "console" / "v1" / String)
-            .and(get())
-            .then(move |list: String, call: Call| {
-                let state = state.clone();
-                async move { reply(own::console(&state.0, &call, &list).await) }
-            })
-            .boxed()
-    };
-    route!(warp::path!("api" / "v1" / "query"), get_or_form(), prometheus::query)
-        .or(route!(warp::path!("api" / "v1" / "query_range"), get_or_form(), prometheus::query_range))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "labels"), get_or_form(), prometheus::labels))
-        .unify()
-        .or(values)
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "series"), get_or_form(), prometheus::series))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "query_exemplars"), get_or_form(), prometheus::exemplars))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "metadata"), get(), prometheus::metadata))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "rules"), get(), prometheus::rules))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "alerts"), get(), prometheus::alerts))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "status" / "buildinfo"), get(), prometheus::build_info))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "logs"), get(), own::logs))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "losses"), get(), own::losses))
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "dashboards"), get(), own::dashboards))
-        .unify()
-        .or(dashboard_by_id)
-        .unify()
-        .or(route!(warp::path!("api" / "v1" / "live"), get(), own::live_tail))
-        .unify()
-        .or(console)
-        .unify()
+}
+
+/// Below `/api/v1/`.
+async fn api(state: &Shared, call: &Call, path: &[&str]) -> Result {
+    match *path {
+        ["query"] => prometheus::query(state, call.get_or_form()?).await,
+        ["query_range"] => prometheus::query_range(state, call.get_or_form()?).await,
+        ["query_exemplars"] => prometheus::exemplars(state, call.get_or_form()?).await,
+        ["format_query"] => prometheus::format_query(state, call.get_or_form()?).await,
+        ["labels"] => prometheus::labels(state, call.get_or_form()?).await,
+        ["label", name, "values"] => prometheus::label_values(state, call.get()?, name).await,
+        ["series"] => prometheus::series(state, call.get_or_form()?).await,
+        ["metadata"] => prometheus::metadata(state, call.get()?).await,
+        ["targets"] => status::targets(state, call.get()?).await,
+        ["targets", "metadata"] => status::targets_metadata(state, call.get()?).await,
+        ["rules"] => status::rules(state, call.get()?).await,
+        ["alerts"] => status::alerts(state, call.get()?).await,
+        ["alertmanagers"] => status::alertmanagers(state, call.get()?).await,
+        ["notifications"] => status::notifications(state, call.get()?).await,
+        ["status", "buildinfo"] => status::build_info(state, call.get()?).await,
+        ["status", "config"] => status::config(state, call.get()?).await,
+        ["status", "runtimeinfo"] => status::runtime_info(state, call.get()?).await,
+        ["status", "tsdb"] => status::tsdb(state, call.get()?).await,
+        ["status", "walreplay"] => status::wal_replay(state, call.get()?).await,
+        ["logs"] => own::logs(state, call.get()?).await,
+        ["losses"] => own::losses(state, call.get()?).await,
+        ["dashboards"] => own::dashboards(state, call.get()?).await,
+        ["dashboards", id] => own::dashboard(state, call.get()?, id.to_owned()).await,
+        ["live"] => own::live_tail(state, call.get()?).await,
+        _ => Err(nothing_here()),
+    }
+}
+
+fn nothing_here() -> Failure {
+    Failure::new(FailureKind::NotFound, "there is nothing at this path; the API is under /api/v1")
 }

@@ -25,7 +25,12 @@ fn tokens() {
     let token = |value: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, value.parse().unwrap());
-        let call = Call { headers, query: "access_token=x".to_owned(), body: Bytes::new() };
+        let call = Call {
+            method: hyper::Method::GET,
+            headers,
+            query: "access_token=x".to_owned(),
+            body: Bytes::new(),
+        };
         call.token().ok().map(|token| token.expose().to_owned())
     };
     assert_eq!(token("Bearer abc").as_deref(), Some("abc"));

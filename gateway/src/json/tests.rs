@@ -78,7 +78,7 @@ fn shapes() {
     assert_eq!(
         written(
             Shape::Vector,
-            Notes { warnings: vec!["w\"".into()], infos: vec!["i".into()] },
+            Notes { warnings: vec!["w\"".into()], infos: vec!["i".into()], stats: None },
             0,
             &[
                 (false, &[("__name__", "up"), ("a", "\u{1}\"")], &[(4_000, 1.0)]),

@@ -9,15 +9,17 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use lm_schema::batch_capnp::label;
 use lm_schema::query_capnp::{
-    ResultType, answer, chunk, cursor, failure, log_answer, log_filter, names, query_options, reader,
-    selection, stream_account,
+    ResultType, answer, chunk, cursor, failure, formatted, log_answer, log_filter, names, query_options,
+    query_stats, reader, selection, stream_account,
 };
 use tokio::sync::mpsc;
 
 use super::users::User;
-use super::{Session, call_failed, console, dashboards, failed, timed_out};
-use crate::backend::{Answered, CHUNKS_AHEAD, Failure, FailureKind, QueryOptions, Question, Token};
-use crate::json::{self, Notes, Results, Shape};
+use super::{Session, call_failed, console, dashboards, failed, metadata, timed_out};
+use crate::backend::{
+    Answered, CHUNKS_AHEAD, Failure, FailureKind, QueryOptions, Question, StatusForm, Token,
+};
+use crate::json::{self, Notes, Results, Shape, Stats};
 use crate::params::{LogFilter, LogSearch, Selection};
 
 /// Fills the rest of an answer; run it after the beginning was handed over.
@@ -65,7 +67,8 @@ async fn dispatch(
             let patience = options.timeout + ANSWER_GRACE;
             let response = in_time(patience, request.send().promise).await?;
             let answer = response.get().and_then(|results| results.get_answer());
-            stream(answer.map_err(|error| failed(&error))?, options.limit, time_ms, patience).await
+            let answer = answer.map_err(|error| failed(&error))?;
+            stream(answer, options, time_ms, patience).await.map_err(|failure| failure.of_parameter("query"))
         }
         Question::QueryRange { expression, range, options } => {
             let mut request = reader.query_range_request();
@@ -78,14 +81,26 @@ async fn dispatch(
             let patience = options.timeout + ANSWER_GRACE;
             let response = in_time(patience, request.send().promise).await?;
             let answer = response.get().and_then(|results| results.get_answer());
-            stream(answer.map_err(|error| failed(&error))?, options.limit, range.start_ms, patience).await
+            let answer = answer.map_err(|error| failed(&error))?;
+            stream(answer, options, range.start_ms, patience)
+                .await
+                .map_err(|failure| failure.of_parameter("query"))
         }
         Question::Series(selected) => {
             let mut request = reader.series_request();
             write_selection(&selected, request.get().init_selection());
             let response = in_time(session.patience, request.send().promise).await?;
             let answer = response.get().and_then(|results| results.get_answer());
-            stream(answer.map_err(|error| failed(&error))?, selected.limit, 0, session.patience).await
+            let answer = answer.map_err(|error| failed(&error))?;
+            let options = QueryOptions {
+                timeout: session.patience,
+                lookback_ms: 0,
+                limit: selected.limit,
+                with_stats: false,
+            };
+            stream(answer, options, 0, session.patience)
+                .await
+                .map_err(|failure| failure.of_parameter("match[]"))
         }
         Question::LabelNames(selected) => {
             let mut request = reader.label_names_request();
@@ -103,6 +118,45 @@ async fn dispatch(
             whole(read_names(answer.map_err(|error| failed(&error))?)?)
         }
         Question::SearchLogs(search) => whole(search_logs(reader, &search, session.patience).await?),
+        Question::Metadata { metric, limit } => {
+            let mut request = reader.metadata_request();
+            request.get().set_metric(&metric[..]);
+            request.get().set_limit(u32::try_from(limit).unwrap_or(u32::MAX));
+            let response = in_time(session.patience, request.send().promise).await?;
+            let list = response.get().and_then(|results| results.get_metrics());
+            whole(list.and_then(metadata::descriptions).map_err(|error| failed(&error))?)
+        }
+        Question::Targets(filter) => {
+            let response = in_time(session.patience, reader.targets_request().send().promise).await?;
+            let list = response.get().and_then(|results| results.get_targets());
+            whole(list.and_then(|list| metadata::targets(list, &filter)).map_err(|error| failed(&error))?)
+        }
+        Question::StoreStatus(form) => {
+            let mut request = reader.store_status_request();
+            if let StatusForm::Tsdb { limit } = form {
+                request.get().set_limit(u32::try_from(limit).unwrap_or(u32::MAX));
+            }
+            let response = in_time(session.patience, request.send().promise).await?;
+            let status = response.get().and_then(|results| results.get_status());
+            let shown = status.and_then(|status| match form {
+                StatusForm::Tsdb { .. } => metadata::tsdb(status),
+                StatusForm::Runtime => Ok(metadata::runtime(status)),
+            });
+            whole(shown.map_err(|error| failed(&error))?)
+        }
+        Question::Format(expression) => {
+            let mut request = reader.format_request();
+            request.get().set_expression(&expression[..]);
+            let response = in_time(session.patience, request.send().promise).await?;
+            let answer = response.get().and_then(|results| results.get_answer());
+            match answer.and_then(|answer| Ok(answer.which()?)).map_err(|error| failed(&error))? {
+                formatted::Failed(failure) => Err(read_failure(failure).of_parameter("query")),
+                formatted::Ok(text) => {
+                    let text = text.and_then(|text| Ok(text.to_str()?)).map_err(|error| failed(&error))?;
+                    whole(json::text(text))
+                }
+            }
+        }
         Question::Losses => {
             let response = in_time(session.patience, reader.losses_request().send().promise).await?;
             let streams = response.get().and_then(|results| results.get_streams());
@@ -184,7 +238,7 @@ fn read_texts(from: capnp::text_list::Reader<'_>) -> Result<Vec<String>, capnp::
 fn read_names(from: names::Reader<'_>) -> Result<Vec<u8>, Failure> {
     let not_understood = |error: capnp::Error| failed(&error);
     match from.which().map_err(|error| not_understood(error.into()))? {
-        names::Failed(failure) => Err(read_failure(failure)),
+        names::Failed(failure) => Err(read_failure(failure).of_parameter("match[]")),
         names::Ok(list) => {
             let names = list.and_then(read_texts).map_err(not_understood)?;
             Ok(json::names(&names, from.get_is_truncated()))
@@ -192,11 +246,20 @@ fn read_names(from: names::Reader<'_>) -> Result<Vec<u8>, Failure> {
     }
 }
 
+fn read_stats(from: query_stats::Reader<'_>) -> Stats {
+    Stats {
+        queue_micros: from.get_queue_micros(),
+        eval_micros: from.get_eval_micros(),
+        samples_read: from.get_samples_read(),
+        samples_peak: from.get_samples_peak(),
+    }
+}
+
 /// Begins an answer: waits for its first chunk, so that a failure still gets
 /// its own status.
 async fn stream(
     from: answer::Reader<'_>,
-    limit: usize,
+    options: QueryOptions,
     unix_ms: i64,
     patience: Duration,
 ) -> Result<(Answered, Option<More>), Failure> {
@@ -213,14 +276,18 @@ async fn stream(
             ResultType::String => Shape::String,
             ResultType::Series => Shape::Series,
         };
-        let notes =
-            Notes { warnings: read_texts(opened.get_warnings()?)?, infos: read_texts(opened.get_infos()?)? };
+        let stats = if options.with_stats { Some(read_stats(opened.get_stats()?)) } else { None };
+        let notes = Notes {
+            warnings: read_texts(opened.get_warnings()?)?,
+            infos: read_texts(opened.get_infos()?)?,
+            stats,
+        };
         Ok((shape, notes, opened.get_cursor()?))
     };
     let (shape, notes, cursor) = read().map_err(not_understood)?;
     let mut pull = Pull {
         cursor,
-        results: Some(Results::new(shape, notes, limit)),
+        results: Some(Results::new(shape, notes, options.limit)),
         shape,
         unix_ms,
         patience,

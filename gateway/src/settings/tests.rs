@@ -13,7 +13,7 @@ fn the_documented_file_is_the_defaults() {
     // A key that nobody asks for is a mistake in DEFAULTS, so counting shows
     // that every key is there.
     let keys = DEFAULTS.lines().filter(|line| !line.starts_with('#') && line.contains(" = "));
-    assert_eq!(keys.count(), 25);
+    assert_eq!(keys.count(), 27);
 }
 
 #[test]
@@ -50,6 +50,30 @@ fn plaintext_stays_on_the_host_unless_told() {
     );
     check("listen = \"0.0.0.0:1\"\nallow_plaintext_beyond_loopback = true", &[]);
     check("listen = \"[::1]:18080\"", &[]);
+}
+
+#[test]
+fn where_the_api_lies_and_who_may_use_it() {
+    check(
+        "[api]\npath_prefix = \"/prometheus\"\ncors_origins = [\"https://g.example.org\", \"http://[::1]:3000\"]",
+        &[],
+    );
+    let path = "expected \"\" or a path such as \"/prometheus\"";
+    for wrong in ["prometheus", "/", "/a/", "/a//b", "/a b", "/a%2f"] {
+        check(
+            &format!("[api]\npath_prefix = \"{wrong}\""),
+            &[&format!("g.toml:2: api.path_prefix is \"{wrong}\"; {path}")],
+        );
+    }
+    for wrong in ["g.example.org", "https://", "https://a/b", "https://A.org", "https://*.org", "ftp://a"] {
+        check(
+            &format!("[api]\ncors_origins = [\"{wrong}\"]"),
+            &[&format!(
+                "g.toml:2: api.cors_origins is a list; expected \"*\" or origins as browsers send \
+                 them, such as \"https://grafana.example.org\", not \"{wrong}\""
+            )],
+        );
+    }
 }
 
 #[test]

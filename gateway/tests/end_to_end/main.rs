@@ -1,5 +1,7 @@
 //! A gateway on real sockets, in front of a scripted collector.
 
+mod encoding;
+mod status;
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -96,7 +98,6 @@ async fn metadata_logs_and_losses() {
         r#"{"status":"success","data":[{"__name__":"up","job":"a"}]}"#
     );
     let constants = [
-        ("metadata", r#"{"status":"success","data":{}}"#),
         (
             "query_exemplars?query=test&start=1700000000000&end=1700000000000",
             r#"{"status":"success","data":[]}"#,
@@ -140,7 +141,9 @@ async fn failures_are_json_with_their_code() {
     for (kind, status, word) in kinds {
         world.script.say("bad", Said::Failed(kind, "why".to_owned()));
         let answer = world.get("/api/v1/query?query=bad").await;
-        assert_eq!(answer.failed(), (status, word.to_owned(), "why".to_owned()));
+        // As Prometheus says what is wrong with which parameter.
+        let why = if kind == failure::Kind::BadData { "invalid parameter \"query\": why" } else { "why" };
+        assert_eq!(answer.failed(), (status, word.to_owned(), why.to_owned()));
         assert_eq!(answer.headers.contains("retry-after: 1"), kind == failure::Kind::Overloaded);
     }
     let cases = [
@@ -161,8 +164,9 @@ async fn failures_are_json_with_their_code() {
         let (found, kind, message) = world.get(path).await.failed();
         assert_eq!((found, &kind[..]), (status, word), "{path}: {message}");
     }
-    let (status, ..) = world.post("/api/v1/metadata", "").await.failed();
-    assert_eq!(status, 405);
+    let posted = world.post("/api/v1/metadata", "").await;
+    assert_eq!((posted.failed().0, posted.failed().1), (405, "bad_data".to_owned()));
+    assert!(posted.headers.contains("allow: get, head\r\n"), "{}", posted.headers);
     let large = world.post("/api/v1/query", &format!("query={}", "x".repeat(2 << 20))).await;
     assert_eq!(large.failed().0, 413);
     assert_eq!(world.script.asked.lock().unwrap().len(), kinds.len(), "nothing wrong was passed on");
@@ -172,12 +176,12 @@ async fn failures_are_json_with_their_code() {
 async fn users_are_asked_for_once() {
     let world = World::new().await;
     for _ in 0..5 {
-        assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+        assert_eq!(world.get("/api/v1/rules").await.status, 200);
     }
     assert_eq!(world.script.exchanges.load(Ordering::Relaxed), 1);
 
     // A wrong token is refused, and a flood of it is not passed on.
-    let wrong = "GET /api/v1/metadata HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\n\r\n";
+    let wrong = "GET /api/v1/rules HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\n\r\n";
     for _ in 0..20 {
         let answer = world.send(wrong).await;
         assert_eq!(answer.failed().0, 401);
@@ -186,7 +190,7 @@ async fn users_are_asked_for_once() {
     let exchanges = world.script.exchanges.load(Ordering::Relaxed);
     assert!((2..=4).contains(&exchanges), "{exchanges} exchanges");
     assert_eq!(world.anonymous("/api/v1/query?query=up").await.failed().0, 401);
-    let in_query = format!("/api/v1/metadata?access_token={ALICE}");
+    let in_query = format!("/api/v1/rules?access_token={ALICE}");
     assert_eq!(world.anonymous(&in_query).await.status, 401);
 
     // What was revoked is forgotten at once.
@@ -195,7 +199,7 @@ async fn users_are_asked_for_once() {
     assert_eq!((status, &message[..]), (401, "revoked: an operator took this back"));
     assert_eq!(world.script.exchanges.load(Ordering::Relaxed), exchanges + 1, "tried once more");
     let before = world.script.exchanges.load(Ordering::Relaxed);
-    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    assert_eq!(world.get("/api/v1/rules").await.status, 200);
     assert_eq!(world.script.exchanges.load(Ordering::Relaxed), before + 1);
 }
 
@@ -214,11 +218,11 @@ async fn a_token_that_may_not_read_is_forbidden_and_remembered() {
 #[tokio::test]
 async fn a_flood_of_different_wrong_tokens_is_not_passed_on() {
     let world = World::new().await;
-    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    assert_eq!(world.get("/api/v1/rules").await.status, 200);
     let begun = std::time::Instant::now();
     let mut refused = 0;
     for n in 0..2000 {
-        let (status, ..) = world.get_as(&format!("wrong-{n}"), "/api/v1/metadata").await.failed();
+        let (status, ..) = world.get_as(&format!("wrong-{n}"), "/api/v1/rules").await.failed();
         assert!(status == 401 || status == 503, "{status}");
         refused += usize::from(status == 503);
     }
@@ -227,13 +231,13 @@ async fn a_flood_of_different_wrong_tokens_is_not_passed_on() {
     let exchanges = world.script.exchanges.load(Ordering::Relaxed);
     assert!(exchanges <= most, "{exchanges} exchanges in {:?}", begun.elapsed());
     assert_eq!(refused, 2001 - exchanges);
-    assert_eq!(world.get("/api/v1/metadata").await.status, 200, "who is known is served");
+    assert_eq!(world.get("/api/v1/rules").await.status, 200, "who is known is served");
 }
 
 #[tokio::test]
 async fn a_revocation_is_heard_at_once() {
     let world = World::new().await;
-    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    assert_eq!(world.get("/api/v1/rules").await.status, 200);
     let mut live = world.live("", "").await;
     world.script.publish([(1, "first".to_owned())]);
     while !live.event().await.unwrap().contains("first") {}
@@ -248,7 +252,7 @@ async fn a_revocation_is_heard_at_once() {
     world.script.publish([(2, "second".to_owned())]);
     while !live.event().await.unwrap().contains("second") {}
     world.script.is_alice_gone.store(true, Ordering::Relaxed);
-    assert_eq!(world.get("/api/v1/metadata").await.status, 200, "remembered");
+    assert_eq!(world.get("/api/v1/rules").await.status, 200, "remembered");
 
     world.script.generation.send_replace(2);
     let error = loop {
@@ -258,11 +262,11 @@ async fn a_revocation_is_heard_at_once() {
         }
     };
     assert!(error.contains("unauthorized"), "{error}");
-    assert_eq!(world.get("/api/v1/metadata").await.failed().0, 401);
+    assert_eq!(world.get("/api/v1/rules").await.failed().0, 401);
 }
 
 /// Every route that reads.
-const READ_PATHS: [&str; 13] = [
+const READ_PATHS: [&str; 24] = [
     "/api/v1/query?query=up",
     "/api/v1/query_range?query=up&start=0&end=1&step=1",
     "/api/v1/labels",
@@ -273,6 +277,17 @@ const READ_PATHS: [&str; 13] = [
     "/api/v1/rules",
     "/api/v1/alerts",
     "/api/v1/status/buildinfo",
+    "/api/v1/format_query?query=up",
+    "/api/v1/targets",
+    "/api/v1/targets?state=dropped",
+    "/api/v1/targets/metadata",
+    "/api/v1/alertmanagers",
+    "/api/v1/notifications",
+    "/api/v1/metadata?limit=0",
+    "/api/v1/status/config",
+    "/api/v1/status/runtimeinfo",
+    "/api/v1/status/tsdb",
+    "/api/v1/status/walreplay",
     "/api/v1/logs",
     "/api/v1/losses",
     "/api/v1/live",
@@ -283,7 +298,7 @@ async fn a_capability_is_kept_no_longer_than_the_collector_says() {
     let world = World::new().await;
     world.script.cache_ms.store(0, Ordering::Relaxed);
     for _ in 0..3 {
-        assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+        assert_eq!(world.get("/api/v1/rules").await.status, 200);
     }
     assert_eq!(world.script.exchanges.load(Ordering::Relaxed), 3);
 }
@@ -457,7 +472,7 @@ async fn a_slow_live_reader_holds_little_and_hurts_nobody() {
         seen += usize::from(event.starts_with("event: log"));
     }
     assert!(seen < 400, "{seen} events");
-    assert_eq!(world.get("/api/v1/metadata").await.status, 200);
+    assert_eq!(world.get("/api/v1/rules").await.status, 200);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use lm_schema::query_capnp::{ResultType, answer, reader};
+use lm_schema::query_capnp::{ResultType, answer, failure, reader, target};
 
 use super::rows::{Alive, FakeCursor, Rows};
 use super::tail::FakeTail;
@@ -152,6 +152,80 @@ impl reader::Server for FakeReader {
             next: std::cell::Cell::new(next),
             is_restarted: std::cell::Cell::new(epoch != 0 && epoch != ours),
         }));
+        Ok(())
+    }
+
+    async fn metadata(
+        self: Rc<Self>,
+        params: reader::MetadataParams,
+        mut results: reader::MetadataResults,
+    ) -> Result<(), capnp::Error> {
+        let params = params.get()?;
+        let asked = format!("metadata {:?} {}", params.get_metric()?.to_str()?, params.get_limit());
+        self.0.asked.lock().unwrap().push(asked);
+        let mut list = results.get().init_metrics(2);
+        for (index, name) in ["a_seconds_total", "b"].into_iter().enumerate() {
+            let mut of = list.reborrow().get(index as u32);
+            of.set_metric(name);
+            of.set_type(if index == 0 { "counter" } else { "unknown" });
+            of.set_help(if index == 0 { "Says \"x\"." } else { "" });
+            of.set_unit(if index == 0 { "seconds" } else { "" });
+        }
+        Ok(())
+    }
+
+    async fn targets(
+        self: Rc<Self>,
+        _: reader::TargetsParams,
+        mut results: reader::TargetsResults,
+    ) -> Result<(), capnp::Error> {
+        let mut list = results.get().init_targets(2);
+        for (index, (job, instance)) in [("node", "web-1"), ("app", "h:9")].into_iter().enumerate() {
+            let mut of = list.reborrow().get(index as u32);
+            of.set_is_host(job == "node");
+            of.set_health(if job == "node" { target::Health::Up } else { target::Health::Down });
+            of.set_last_sample_unix_ms(1_700_000_000_123);
+            of.set_interval_ms(15_000);
+            of.set_duration_micros(2_500);
+            let mut labels = of.init_labels(2);
+            labels.reborrow().get(0).set_name("instance");
+            labels.reborrow().get(0).set_value(instance);
+            labels.reborrow().get(1).set_name("job");
+            labels.reborrow().get(1).set_value(job);
+        }
+        Ok(())
+    }
+
+    async fn store_status(
+        self: Rc<Self>,
+        params: reader::StoreStatusParams,
+        mut results: reader::StoreStatusResults,
+    ) -> Result<(), capnp::Error> {
+        let limit = params.get()?.get_limit();
+        let mut status = results.get().init_status();
+        status.set_series(limit.into());
+        status.set_start_unix_ms(1_700_000_000_000);
+        status.set_retention_ms(90_000_000);
+        let mut entry = status.init_series_by_pair(1).get(0);
+        entry.set_name("job=a\"");
+        entry.set_count(3);
+        Ok(())
+    }
+
+    async fn format(
+        self: Rc<Self>,
+        params: reader::FormatParams,
+        mut results: reader::FormatResults,
+    ) -> Result<(), capnp::Error> {
+        let text = params.get()?.get_expression()?.to_string()?;
+        let mut to = results.get().init_answer();
+        if text == "bad" {
+            let mut failed = to.init_failed();
+            failed.set_kind(failure::Kind::BadData);
+            failed.set_message("1:1: parse error: why");
+        } else {
+            to.set_ok(&format!("{text} / \"x\"")[..]);
+        }
         Ok(())
     }
 
