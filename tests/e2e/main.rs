@@ -4,6 +4,7 @@ mod agents;
 mod backlog;
 mod clocks;
 mod commands;
+mod contract;
 mod dashboards;
 mod disks;
 mod emptied;

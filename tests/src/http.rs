@@ -13,6 +13,18 @@ pub struct Response {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body before it was made a text.
+    pub bytes: Vec<u8>,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub token: Option<&'a str>,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a str,
 }
 
 impl Response {
@@ -40,18 +52,27 @@ pub fn begin(
     token: Option<&str>,
     more: &[(&str, &str)],
 ) -> io::Result<TcpStream> {
+    send(addr, Request { method: "GET", path, token, headers: more, body: "" })
+}
+
+fn send(addr: SocketAddr, request: Request<'_>) -> io::Result<TcpStream> {
+    let Request { method, path, token, headers, body } = request;
     let mut stream = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
     if let Some(token) = token {
         head.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
-    for (name, value) in more {
+    for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
+    if !body.is_empty() {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
     head.push_str("\r\n");
+    head.push_str(body);
     stream.write_all(head.as_bytes())?;
     Ok(stream)
 }
@@ -62,7 +83,16 @@ pub fn begin(
 ///
 /// When the answer is not whole.
 pub fn get(addr: SocketAddr, path: &str, token: Option<&str>) -> io::Result<Response> {
-    let mut stream = begin(addr, path, token, &[])?;
+    exchange(addr, Request { method: "GET", path, token, ..Request::default() })
+}
+
+/// A whole request.
+///
+/// # Errors
+///
+/// When the answer is not whole.
+pub fn exchange(addr: SocketAddr, request: Request<'_>) -> io::Result<Response> {
+    let mut stream = send(addr, request)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let broken = |what: &str| io::Error::other(format!("{what}: {:?}", String::from_utf8_lossy(&bytes)));
@@ -78,12 +108,13 @@ pub fn get(addr: SocketAddr, path: &str, token: Option<&str>) -> io::Result<Resp
         chunks.data
     } else {
         let length = response.header("content-length").and_then(|length| length.parse::<usize>().ok());
-        if length.is_some_and(|length| length != body.len()) {
+        if length.is_some_and(|length| length != body.len()) && request.method != "HEAD" {
             return Err(broken("the answer broke off"));
         }
         body.to_vec()
     };
     response.body = String::from_utf8_lossy(&body).into_owned();
+    response.bytes = body;
     Ok(response)
 }
 
@@ -97,7 +128,15 @@ pub fn parse_head(bytes: &[u8]) -> Option<(Response, usize)> {
         let (name, value) = line.split_once(':')?;
         Some((name.to_ascii_lowercase(), value.trim().to_owned()))
     };
-    Some((Response { status, headers: lines.filter_map(header).collect(), body: String::new() }, end + 4))
+    Some((
+        Response {
+            status,
+            headers: lines.filter_map(header).collect(),
+            body: String::new(),
+            bytes: Vec::new(),
+        },
+        end + 4,
+    ))
 }
 
 /// Takes chunked transfer encoding apart, piece by piece.

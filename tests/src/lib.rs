@@ -19,6 +19,7 @@ pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod shape;
 pub mod sse;
 mod system;
 pub mod tools;
