@@ -59,7 +59,10 @@ fn fill(text: &str) -> String {
 fn series_names(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let known = ["node_", "process_", "lmagent_", "lmcollector_", "lmgateway_"];
-    words.filter(|word| known.iter().any(|start| word.starts_with(start))).map(str::to_owned).collect()
+    words
+        .filter(|word| *word == "up" || known.iter().any(|start| word.starts_with(start)))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
