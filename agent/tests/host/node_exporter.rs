@@ -26,7 +26,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("node_context_switches_", "stat"),
     ("node_cooling_device_", "thermal_zone"),
     ("node_cpu_", "cpu"),
-    ("node_cpu_frequency_", "cpufreq"),
     ("node_cpu_scaling_", "cpufreq"),
     ("node_cpu_vulnerabilities_", "cpu_vulnerabilities"),
     ("node_disk_", "diskstats"),

@@ -1,5 +1,6 @@
 //! Processors and what they do.
 
+pub mod info;
 pub mod interrupts;
 pub mod schedstat;
 pub mod softirqs;

@@ -1,5 +1,6 @@
 //! `/proc/stat`: time of each CPU.
 
+use super::info::CpuInfo;
 use crate::sources::SeriesIndex;
 use crate::sources::host::collector::{Collect, Cycle};
 use crate::sources::host::read::{KernelFile, Malformed, lines, number, numbers, words};
@@ -28,6 +29,7 @@ type Ticks = [u64; 10];
 pub struct Cpu {
     /// Names the file in errors; the cycle reads it.
     file: KernelFile,
+    info: Option<CpuInfo>,
     /// Modes that are shown, in the order of the kernel.
     mode_count: usize,
     /// By CPU number.
@@ -46,6 +48,7 @@ impl Cpu {
         let mode_count = MODES.len() + if options.cpu_guest { GUEST_MODES.len() } else { 0 };
         Cpu {
             file: KernelFile::new(&options.procfs, "stat"),
+            info: options.cpu_info.then(|| CpuInfo::new(options)),
             mode_count,
             cpus: Vec::new(),
             parsed: Vec::new(),
@@ -54,7 +57,10 @@ impl Cpu {
 }
 
 impl Collect for Cpu {
-    fn collect(&mut self, cycle: &mut Cycle<'_>, _: &mut Vec<u8>) -> Result<(), Error> {
+    fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        if let Some(info) = &mut self.info {
+            info.push_all(cycle, buffer)?;
+        }
         parse_cpus(cycle.stat()?, &mut self.parsed).map_err(|malformed| self.file.malformed(malformed))?;
         for &(number, ticks) in &self.parsed {
             if number >= self.cpus.len() {

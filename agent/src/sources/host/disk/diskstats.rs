@@ -3,8 +3,10 @@
 use crate::sources::SeriesIndex;
 use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
 use crate::sources::host::filter::Filter;
-use crate::sources::host::read::{KernelFile, Malformed, lines, numbers, words};
+use crate::sources::host::read::{KernelFile, Malformed, lines, number, numbers, words};
 use crate::sources::host::{Error, HostOptions};
+
+use super::disk_info::{Device, DiskInfo};
 
 /// Columns in the kernel's order and what turns them into base units. Kernels
 /// before 4.18 end after the eleventh, before 5.5 after the fifteenth.
@@ -38,6 +40,7 @@ const COLUMNS_MIN: usize = 11;
 pub struct DiskStats {
     file: KernelFile,
     filter: Filter,
+    info: DiskInfo,
     /// Indices of the columns that a device had when it was first seen.
     series: SeriesCache<(usize, [SeriesIndex; 17])>,
 }
@@ -47,6 +50,7 @@ impl DiskStats {
         DiskStats {
             file: KernelFile::new(&options.procfs, "diskstats"),
             filter: options.filters.filter("diskstats"),
+            info: DiskInfo::new(options),
             series: SeriesCache::default(),
         }
     }
@@ -57,10 +61,15 @@ impl Collect for DiskStats {
         self.file.read(buffer)?;
         for (line, text) in lines(buffer).map_err(|malformed| self.file.malformed(malformed))? {
             let malformed = Malformed { line, reason: "is not a device and at least 11 counts" };
-            let mut words = words(text).skip(2); // major and minor number
-            let device = words.next().ok_or_else(|| self.file.malformed(malformed))?;
+            let mut words = words(text);
+            let (Some(major), Some(minor), Some(device)) = (words.next(), words.next(), words.next()) else {
+                return Err(self.file.malformed(malformed));
+            };
             if !self.filter.shows(device) {
                 continue;
+            }
+            if number(major).is_none() || number(minor).is_none() {
+                return Err(self.file.malformed(malformed));
             }
             let mut values = [0; 17];
             let count = numbers(words, &mut values).filter(|count| *count >= COLUMNS_MIN);
@@ -70,6 +79,7 @@ impl Collect for DiskStats {
             for at in 0..count.min(known) {
                 cycle.push(series[at], values[at] as f64 * COLUMNS[at].1);
             }
+            self.info.push(cycle, &Device { major, minor, name: device })?;
         }
         Ok(())
     }

@@ -8,5 +8,6 @@ pub mod loadavg;
 pub mod own_process;
 pub mod pressure;
 pub mod processes;
+pub mod sysctl;
 pub mod time;
 pub mod uname;

@@ -1,5 +1,9 @@
 //! Memory and paging.
 
+pub mod buddyinfo;
+pub mod ksmd;
 pub mod meminfo;
 pub mod numa;
+pub mod slabinfo;
 pub mod vmstat;
+pub mod zoneinfo;
