@@ -9,7 +9,19 @@ pub const EXPECTED: &str = include_str!("../../../tests/fixtures/node_exporter/e
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/node_exporter/fixtures.tar.gz");
 
 /// Changes when what is done to the archive's files changes.
-const PREPARATION: u32 = 1;
+const PREPARATION: u32 = 2;
+
+const OS_RELEASE: &str = "\
+NAME=\"Ubuntu\"
+VERSION=\"20.04.2 LTS (Focal Fossa)\"
+ID=ubuntu
+ID_LIKE=debian
+PRETTY_NAME=\"Ubuntu 20.04.2 LTS\"
+VERSION_ID=\"20.04\"
+HOME_URL=\"https://www.ubuntu.com/\"
+VERSION_CODENAME=focal
+UBUNTU_CODENAME=focal
+";
 
 /// The folder that holds the test host's `proc`, `sys` and `udev`; only to be
 /// read. Unpacked once for all tests and runs, since it has 2,202 files.
@@ -22,6 +34,10 @@ pub fn test_host() -> PathBuf {
         let status = Command::new("tar").arg("xzf").arg(ARCHIVE).arg("-C").arg(dir.path()).status();
         assert!(status.expect("tar is part of every Debian").success());
         end_last_lines(&dir.path().join("proc"));
+        // In the output, and not in the archive.
+        let release = dir.path().join("usr/lib/os-release");
+        std::fs::create_dir_all(release.parent().unwrap()).unwrap();
+        std::fs::write(release, OS_RELEASE).unwrap();
         // Whoever comes first: the others find it in place and drop theirs.
         if std::fs::rename(dir.path(), &place).is_ok() {
             let _ = dir.keep();

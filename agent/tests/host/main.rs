@@ -2,6 +2,7 @@
 //! on this machine.
 
 mod damage;
+mod devices;
 mod fixtures;
 mod machine;
 mod node_exporter;

@@ -14,10 +14,13 @@
 //! A new collector is a file in the room of its subject, a line in
 //! [`registry`], and, when it has a filter, a line in [`filter`].
 
+mod attribute;
 mod collector;
 mod cpu;
+mod directory;
 mod disk;
 pub mod filter;
+mod hardware;
 mod kernel;
 mod memory;
 mod network;
@@ -82,6 +85,7 @@ pub struct HostSource {
     generation: u64,
     buffer: Vec<u8>,
     stat: SharedStat,
+    repeated: Repeated,
 }
 
 impl HostSource {
@@ -93,6 +97,7 @@ impl HostSource {
             generation: 0,
             buffer: Vec::new(),
             stat: SharedStat { file, bytes: Vec::new(), is_read: false },
+            repeated: Repeated::default(),
         }
     }
 
@@ -113,6 +118,7 @@ impl HostSource {
             self.collectors = running(&self.options);
         }
         self.stat.is_read = false;
+        let first = out.len();
         let mut report = CycleReport::default();
         let mut cycle = Cycle { now, table, out, shared: &mut self.stat };
         let mut started = monotonic();
@@ -133,7 +139,36 @@ impl HostSource {
             }
             started = ended;
         }
+        self.repeated.drop_from(first, out);
         report
+    }
+}
+
+/// Finds series that were measured twice in a cycle: two chips of one name, a
+/// text file that says what a collector says. The first counts.
+#[derive(Default)]
+struct Repeated {
+    /// By series: the cycle that measured it last.
+    measured_in: Vec<u32>,
+    cycle: u32,
+}
+
+impl Repeated {
+    fn drop_from(&mut self, first: usize, out: &mut Vec<Measurement>) {
+        self.cycle = self.cycle.wrapping_add(1);
+        let mut end = first;
+        for at in first..out.len() {
+            let series = out[at].series.0 as usize;
+            if series >= self.measured_in.len() {
+                self.measured_in.resize(series + 1, self.cycle.wrapping_sub(1));
+            }
+            let before = std::mem::replace(&mut self.measured_in[series], self.cycle);
+            if before != self.cycle {
+                out[end] = out[at];
+                end += 1;
+            }
+        }
+        out.truncate(end);
     }
 }
 

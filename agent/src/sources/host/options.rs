@@ -31,6 +31,9 @@ pub struct HostOptions {
     pub cpu_guest: bool,
     /// `cpu` shows `/proc/cpuinfo`. Default false.
     pub cpu_info: bool,
+    /// `bcache` shows what is in a cache by priority, which takes the kernel
+    /// long. Default false.
+    pub bcache_priority: bool,
     /// What `sysctl` shows as numbers: `fs.file-nr`, or with a name for each
     /// number in the file, `fs.file-nr:total,current,max`. Default none.
     pub sysctl: Vec<String>,
@@ -51,6 +54,7 @@ impl Default for HostOptions {
             stat_softirqs: false,
             cpu_guest: true,
             cpu_info: false,
+            bcache_priority: false,
             sysctl: Vec::new(),
             sysctl_info: Vec::new(),
         }

@@ -2,7 +2,7 @@
 
 use super::collector::Collect;
 use super::options::HostOptions;
-use super::{cpu, disk, kernel, memory, network};
+use super::{cpu, disk, hardware, kernel, memory, network};
 
 /// A collector, by node_exporter's name for it.
 pub struct KnownCollector {
@@ -28,6 +28,31 @@ pub const COLLECTORS: &[KnownCollector] = &[
     on("filesystem", |options| Box::new(disk::filesystem::FileSystems::new(options))),
     on("diskstats", |options| Box::new(disk::diskstats::DiskStats::new(options))),
     on("netdev", |options| Box::new(network::netdev::NetDev::new(options))),
+    on("netclass", |options| Box::new(network::net_class::NetClass::new(options))),
+    on("hwmon", |options| Box::new(hardware::hwmon::Hwmon::new(options))),
+    on("thermal_zone", |options| Box::new(hardware::thermal::ThermalZones::new(options))),
+    on("powersupplyclass", |options| Box::new(hardware::power_supply::PowerSupplies::new(options))),
+    on("cpufreq", |options| Box::new(cpu::frequency::CpuFrequencies::new(options))),
+    on("os", |options| Box::new(kernel::os_release::OsRelease::new(options))),
+    on("dmi", |options| Box::new(hardware::dmi::Dmi::new(options))),
+    on("edac", |options| Box::new(hardware::edac::MemoryErrors::new(options))),
+    on("rapl", |options| Box::new(hardware::rapl::Rapl::new(options))),
+    on("watchdog", |options| Box::new(hardware::watchdog::Watchdogs::new(options))),
+    on("bonding", |options| Box::new(network::bonding::Bonding::new(options))),
+    on("fibrechannel", |options| Box::new(network::fibre_channel::FibreChannel::new(options))),
+    on("infiniband", |options| Box::new(network::infiniband::InfiniBand::new(options))),
+    on("mdadm", |options| Box::new(disk::md_raid::MdRaid::new(options))),
+    on("nvme", |options| Box::new(disk::nvme::Nvme::new(options))),
+    on("dmmultipath", |options| Box::new(disk::dm_multipath::DmMultipath::new(options))),
+    on("tapestats", |options| Box::new(disk::tape::Tapes::new(options))),
+    on("bcache", |options| Box::new(disk::bcache::Bcache::new(options))),
+    on("bcachefs", |options| Box::new(disk::bcachefs::Bcachefs::new(options))),
+    on("btrfs", |options| Box::new(disk::btrfs::Btrfs::new(options))),
+    on("xfs", |options| Box::new(disk::xfs::Xfs::new(options))),
+    on("zfs", |options| Box::new(disk::zfs::Zfs::new(options))),
+    off("drbd", |options| Box::new(disk::drbd::Drbd::new(options))),
+    off("drm", |options| Box::new(hardware::drm::Drm::new(options))),
+    off("pcidevice", |options| Box::new(hardware::pci::PciDevices::new(options))),
     on("netstat", |options| Box::new(network::netstat::NetStat::new(options))),
     on("sockstat", |options| Box::new(network::sockstat::SockStat::new(options))),
     on("schedstat", |options| Box::new(cpu::schedstat::SchedStat::new(options))),

@@ -1,5 +1,6 @@
 //! Processors and what they do.
 
+pub mod frequency;
 pub mod info;
 pub mod interrupts;
 pub mod schedstat;
@@ -7,5 +8,6 @@ pub mod softirqs;
 pub mod stat;
 pub mod table;
 pub mod time;
+mod topology;
 
 pub use time::USER_HZ;

@@ -1,6 +1,7 @@
 //! `/proc/stat`: time of each CPU.
 
 use super::info::CpuInfo;
+use super::topology::CpuTopology;
 use crate::sources::SeriesIndex;
 use crate::sources::host::collector::{Collect, Cycle};
 use crate::sources::host::read::{KernelFile, Malformed, lines, number, numbers, words};
@@ -35,6 +36,7 @@ pub struct Cpu {
     /// By CPU number.
     cpus: Vec<Option<OneCpu>>,
     parsed: Vec<(usize, Ticks)>,
+    topology: CpuTopology,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +54,7 @@ impl Cpu {
             mode_count,
             cpus: Vec::new(),
             parsed: Vec::new(),
+            topology: CpuTopology::new(options),
         }
     }
 }
@@ -77,7 +80,7 @@ impl Collect for Cpu {
                 cycle.push(series, ticks as f64 / USER_HZ);
             }
         }
-        Ok(())
+        self.topology.collect(cycle, buffer)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod entropy;
 pub mod filefd;
 pub mod hung;
 pub mod loadavg;
+pub mod os_release;
 pub mod own_process;
 pub mod pressure;
 pub mod processes;
