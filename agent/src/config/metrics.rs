@@ -105,6 +105,7 @@ fn take_options(mut section: Section<'_, '_>, host: &mut HostOptions) {
     section.read("cpu_guest", &mut host.cpu_guest, units::flag);
     section.read("cpu_info", &mut host.cpu_info, units::flag);
     section.read("bcache_priority", &mut host.bcache_priority, units::flag);
+    section.read("textfile", &mut host.textfile, super::patterns);
     section.read("sysctl", &mut host.sysctl, units::texts);
     section.read("sysctl_info", &mut host.sysctl_info, units::texts);
     section.finish();

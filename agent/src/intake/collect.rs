@@ -152,8 +152,9 @@ impl Sources {
             let started = self.started;
             let report =
                 host.collect(time, &mut || started.elapsed(), &mut self.table, &mut self.measurements);
-            let trouble: Vec<_> = report.failures.iter().map(|(name, _)| *name).collect();
-            for (name, error) in &report.failures {
+            let failures = report.failures.iter().chain(&report.left_out);
+            let trouble: Vec<_> = failures.clone().map(|(name, _)| *name).collect();
+            for (name, error) in failures {
                 match self.host_trouble.contains(name) {
                     true => {}
                     false if error.is_absence() => {

@@ -14,11 +14,18 @@ pub struct Machine {
     pub source: HostSource,
     pub table: SeriesTable,
     pub out: Vec<Measurement>,
+    /// What collectors left out in the last cycle, and why.
+    pub left_out: Vec<String>,
 }
 
 impl Machine {
     pub fn new(options: HostOptions) -> Self {
-        Machine { source: HostSource::new(options), table: SeriesTable::new(1_000_000), out: Vec::new() }
+        Machine {
+            source: HostSource::new(options),
+            table: SeriesTable::new(1_000_000),
+            out: Vec::new(),
+            left_out: Vec::new(),
+        }
     }
 
     /// Measures once: values, and the collectors that gave none with why.
@@ -31,6 +38,7 @@ impl Machine {
         };
         let now = Timestamp::from_millis(1_700_000_000_500);
         let report = self.source.collect(now, &mut monotonic, &mut self.table, &mut self.out);
+        self.left_out = report.left_out.iter().map(|(_, error)| error.to_string()).collect();
         let mut values = Values::new();
         for measurement in &self.out {
             let before = values.insert(text(self.table.labels(measurement.series)), measurement.value);

@@ -6,3 +6,4 @@ mod devices;
 mod fixtures;
 mod machine;
 mod node_exporter;
+mod textfile;

@@ -106,6 +106,7 @@ const LIVE: &[&str] = &[
     "node_scrape_collector_success{collector=\"process\"}",
     "node_scrape_collector_success{collector=\"timex\"}",
     "node_scrape_collector_success{collector=\"uname\"}",
+    "node_textfile_mtime_seconds",
     "node_time_seconds",
     "node_timex_",
     "node_uname_",
@@ -131,6 +132,7 @@ fn options(host: &Path) -> HostOptions {
         stat_softirqs: true,
         cpu_info: true,
         bcache_priority: true,
+        textfile: vec![host.join("textfile/two_metric_files").to_string_lossy().into_owned()],
         sysctl: ["kernel.threads-max", "fs.file-nr", "fs.file-nr:total,current,max"]
             .map(str::to_owned)
             .to_vec(),

@@ -20,6 +20,8 @@ pub struct Cycle<'a> {
     pub table: &'a mut SeriesTable,
     pub out: &'a mut Vec<Measurement>,
     pub shared: &'a mut SharedStat,
+    /// What a collector leaves out while it gives the rest.
+    pub left_out: &'a mut Vec<Error>,
 }
 
 /// The contents of `/proc/stat`, read once a cycle for all who look at it.

@@ -27,6 +27,7 @@ mod network;
 mod options;
 mod read;
 pub mod registry;
+mod textfile;
 mod tree;
 
 use std::io;
@@ -50,6 +51,8 @@ pub enum Error {
     /// `line` counts from one; 0 is the file as a whole.
     #[error("{}: line {line}: {reason}", path.display())]
     Malformed { path: PathBuf, line: usize, reason: &'static str },
+    #[error("{}: {source}", path.display())]
+    Exposition { path: PathBuf, source: lm_exposition::Error },
     #[error("the series table is full at {series_count_max} series")]
     TableFull { series_count_max: u32 },
 }
@@ -62,7 +65,7 @@ impl Error {
             [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP, Errno::SRCH].map(|errno| errno.raw_os_error());
         match self {
             Error::Read { source, .. } => source.raw_os_error().is_some_and(|code| absences.contains(&code)),
-            Error::Malformed { .. } | Error::TableFull { .. } => false,
+            Error::Malformed { .. } | Error::Exposition { .. } | Error::TableFull { .. } => false,
         }
     }
 }
@@ -72,6 +75,8 @@ impl Error {
 pub struct CycleReport {
     /// The collectors that gave nothing, by node_exporter's names for them.
     pub failures: Vec<(&'static str, Error)>,
+    /// What collectors left out that gave the rest.
+    pub left_out: Vec<(&'static str, Error)>,
 }
 
 /// Measures a host, one cycle at a time.
@@ -120,12 +125,14 @@ impl HostSource {
         self.stat.is_read = false;
         let first = out.len();
         let mut report = CycleReport::default();
-        let mut cycle = Cycle { now, table, out, shared: &mut self.stat };
+        let mut left_out = Vec::new();
+        let mut cycle = Cycle { now, table, out, shared: &mut self.stat, left_out: &mut left_out };
         let mut started = monotonic();
         for running in &mut self.collectors {
             let kept = cycle.out.len();
             let result = running.collect.collect(&mut cycle, &mut self.buffer);
             let success = result.is_ok();
+            report.left_out.extend(cycle.left_out.drain(..).map(|error| (running.known.name, error)));
             if let Err(error) = result {
                 cycle.out.truncate(kept);
                 report.failures.push((running.known.name, error));

@@ -34,6 +34,9 @@ pub struct HostOptions {
     /// `bcache` shows what is in a cache by priority, which takes the kernel
     /// long. Default false.
     pub bcache_priority: bool,
+    /// Directories of `textfile`, absolute paths that may have `*`, `?` and
+    /// `**` in them. Default none.
+    pub textfile: Vec<String>,
     /// What `sysctl` shows as numbers: `fs.file-nr`, or with a name for each
     /// number in the file, `fs.file-nr:total,current,max`. Default none.
     pub sysctl: Vec<String>,
@@ -55,6 +58,7 @@ impl Default for HostOptions {
             cpu_guest: true,
             cpu_info: false,
             bcache_priority: false,
+            textfile: Vec::new(),
             sysctl: Vec::new(),
             sysctl_info: Vec::new(),
         }

@@ -2,7 +2,7 @@
 
 use super::collector::Collect;
 use super::options::HostOptions;
-use super::{cpu, disk, hardware, kernel, memory, network};
+use super::{cpu, disk, hardware, kernel, memory, network, textfile};
 
 /// A collector, by node_exporter's name for it.
 pub struct KnownCollector {
@@ -78,6 +78,8 @@ pub const COLLECTORS: &[KnownCollector] = &[
     off("tcpstat", |options| Box::new(network::tcpstat::TcpStat::new(options))),
     off("xfrm", |options| Box::new(network::xfrm::Xfrm::new(options))),
     off("zoneinfo", |options| Box::new(memory::zoneinfo::ZoneInfo::new(options))),
+    // Last, so that a file cannot say what a collector says.
+    on("textfile", |options| Box::new(textfile::TextFiles::new(options))),
 ];
 
 const fn on(name: &'static str, make: fn(&HostOptions) -> Box<dyn Collect>) -> KnownCollector {
