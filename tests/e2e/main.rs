@@ -12,6 +12,7 @@ mod enrol;
 mod hosts;
 mod live;
 mod messages;
+mod node_dashboard;
 mod operator;
 mod parameters;
 mod path;
