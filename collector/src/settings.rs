@@ -106,6 +106,7 @@ pub struct DefinitionPath {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
     pub listen: SocketAddr,
+    pub allow_plaintext_beyond_loopback: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -163,7 +164,10 @@ impl Default for Settings {
                 series_max: 100_000,
             },
             dashboards: DefinitionPaths::default(),
-            health: Health { listen: (Ipv4Addr::LOCALHOST, 18081).into() },
+            health: Health {
+                listen: (Ipv4Addr::LOCALHOST, 18081).into(),
+                allow_plaintext_beyond_loopback: false,
+            },
             log: Log { level: tracing::Level::INFO },
         }
     }
@@ -209,9 +213,7 @@ impl Settings {
         settings.storage.take(root.section("storage"));
         settings.query.take(root.section("query"));
         settings.dashboards.take(root.section("dashboards"));
-        let mut health = root.section("health");
-        health.read("listen", &mut settings.health.listen, units::socket_addr);
-        health.finish();
+        settings.health.take(root.section("health"));
         let mut log = root.section("log");
         log.read("level", &mut settings.log.level, |value| units::choice(value, &LEVELS));
         log.finish();
@@ -296,6 +298,23 @@ impl Operator {
     }
 }
 
+impl Health {
+    fn take(&mut self, mut from: Section<'_, '_>) {
+        from.read("listen", &mut self.listen, units::socket_addr);
+        let is_allowed = &mut self.allow_plaintext_beyond_loopback;
+        from.read("allow_plaintext_beyond_loopback", is_allowed, units::flag);
+        if !self.listen.ip().is_loopback() && !self.allow_plaintext_beyond_loopback {
+            let message = format!(
+                "listen is \"{}\", which is reachable from other hosts, and /metrics is neither encrypted \
+                 nor asks for a token; listen on 127.0.0.1, or set health.allow_plaintext_beyond_loopback = true",
+                self.listen
+            );
+            from.complain_at("listen", &message);
+        }
+        from.finish();
+    }
+}
+
 impl Storage {
     fn take(&mut self, mut from: Section<'_, '_>) {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
@@ -354,6 +373,18 @@ mod tests {
     fn the_documented_file_says_the_defaults() {
         let file = Path::new("config/server.toml");
         assert_eq!(lm_settings::parse(file, DEFAULTS, Settings::take), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn plaintext_stays_on_the_host_unless_told() {
+        let parse = |text: &str| lm_settings::parse(Path::new("x.toml"), text, Settings::take);
+        let refused = parse("[health]\nlisten = \"[::]:1\"\n").unwrap_err();
+        assert!(
+            refused[0].to_string().starts_with("x.toml:2: health.listen is \"[::]:1\", which"),
+            "{refused:?}"
+        );
+        let allowed = parse("[health]\nlisten = \"[::]:1\"\nallow_plaintext_beyond_loopback = true\n");
+        assert!(allowed.unwrap().health.allow_plaintext_beyond_loopback);
     }
 
     #[test]

@@ -40,9 +40,10 @@ impl Failure {
     /// 78 for a wrong configuration, 69 for what is missing around us, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Config(_) | Failure::Run(RunError::Secret(_) | RunError::Ca { .. }) => 78,
+            Failure::Config(_)
+            | Failure::Run(RunError::Secret(_) | RunError::Ca { .. } | RunError::Tls(_)) => 78,
             Failure::Run(RunError::Listen { .. }) => 69,
-            Failure::Run(RunError::Thread(_)) | Failure::Other(_) => 1,
+            Failure::Run(RunError::Thread(_) | RunError::Signal(_)) | Failure::Other(_) => 1,
         }
     }
 }

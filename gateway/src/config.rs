@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use lm_mesh::DialerConfig;
 
-use crate::settings::{LogFormat, Settings};
+use crate::settings::{LogFormat, Settings, TlsSettings};
 
 /// Everything that a gateway needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// Certificate and key; `None`: no encryption.
+    pub tls: Option<TlsSettings>,
     /// Lower case, without port. Empty: any.
     pub allowed_hosts: Vec<String>,
     /// Begins with `/`; empty: none.
@@ -39,6 +41,7 @@ impl From<Settings> for Config {
         let Settings { collector, api, limits, log, .. } = settings;
         Config {
             listen: settings.listen,
+            tls: settings.tls,
             allowed_hosts: settings.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             dialer: DialerConfig {
                 endpoints: collector.endpoints,

@@ -26,8 +26,7 @@ use hyper::header::{
 use hyper::service::{Service as _, service_fn};
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use lm_web::{Drained, Health, Limits, PeerAddr, RequestBody};
-use tokio::net::TcpListener;
+use lm_web::{Drained, Health, Limits, Listener, PeerAddr, RequestBody};
 use tokio::sync::watch;
 use warp::Reply as _;
 use warp::reply::Response;
@@ -76,7 +75,7 @@ impl State {
 
 /// Answers HTTP until `shutdown`, and drains.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     state: State,
     limits: Limits,
     shutdown: impl Future<Output = ()>,

@@ -24,8 +24,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lm_web::Health;
+use lm_mesh::Certificates;
+use lm_web::{Health, Listener};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 pub use config::{Config, LogConfig};
@@ -45,8 +47,12 @@ pub enum RunError {
     Secret(#[from] lm_mesh::SecretError),
     #[error("cannot read CA certificates {path}: {error}")]
     Ca { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Tls(#[from] lm_mesh::TlsError),
     #[error("cannot start the session's thread: {0}")]
     Thread(std::io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signal(std::io::Error),
 }
 
 /// Runs a gateway until `shutdown` is ready and what was under way is done.
@@ -63,6 +69,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 pub struct Gateway {
     config: Config,
     listener: TcpListener,
+    certificates: Option<Certificates>,
     addr: SocketAddr,
 }
 
@@ -76,10 +83,13 @@ impl Gateway {
         lm_mesh::read_secret(&config.dialer.token)?;
         let ca = &config.dialer.ca;
         std::fs::File::open(ca).map_err(|error| RunError::Ca { path: ca.clone(), error })?;
+        let certificates =
+            config.tls.as_ref().map(|tls| Certificates::open(&tls.certificate_file, &tls.key_file));
+        let certificates = certificates.transpose()?;
         let listen = |error| RunError::Listen { addr: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
-        Ok(Gateway { config, listener, addr })
+        Ok(Gateway { config, listener, certificates, addr })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -92,7 +102,13 @@ impl Gateway {
     ///
     /// When the session's thread cannot start.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Gateway { config, listener, addr } = self;
+        let Gateway { config, listener, certificates, addr } = self;
+        let listener = match &certificates {
+            Some(certificates) => Listener::tls(listener, certificates.https()?),
+            None => listener.into(),
+        };
+        // Installed before anybody is told that we run: a SIGHUP must not end us.
+        let hangup = signal(SignalKind::hangup()).map_err(RunError::Signal)?;
         let health = Health::new();
         let check = health.check("collector session");
         let patience = config.query_timeout + PATIENCE_GRACE;
@@ -112,9 +128,12 @@ impl Gateway {
         let (stop, stopping) = watch::channel(false);
         let state = http::State::new(backend, health.clone(), &config, stopping);
         health.started();
-        tracing::info!(%addr, "listening");
+        tracing::info!(%addr, tls = certificates.is_some(), "listening");
         let shutdown = async {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = reload_on(hangup, certificates.as_ref()) => {}
+            }
             tracing::info!("draining");
             health.stopping();
             let _ = stop.send(true);
@@ -130,4 +149,18 @@ impl Gateway {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Reads the certificate again with each signal. Tokens and the CA are read
+/// at each connection anyway.
+async fn reload_on(mut hangup: Signal, certificates: Option<&Certificates>) {
+    while hangup.recv().await.is_some() {
+        match certificates.map(Certificates::reload) {
+            Some(Ok(true)) => tracing::info!("the certificate is renewed"),
+            Some(Ok(false)) | None => tracing::info!("reloaded: nothing has changed"),
+            Some(Err(error)) => tracing::error!("not reloaded, the last good certificate holds: {error}"),
+        }
+    }
+    // The runtime gives no more signals: that is no reason to stop.
+    std::future::pending().await
 }

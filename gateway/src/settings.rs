@@ -20,12 +20,20 @@ pub const DEFAULTS: &str = include_str!("../../config/gateway.toml");
 pub struct Settings {
     pub listen: SocketAddr,
     pub allow_plaintext_beyond_loopback: bool,
+    /// The file's two `""` are `None`.
+    pub tls: Option<TlsSettings>,
     /// Without port, in any case. Empty: any.
     pub allowed_hosts: Vec<String>,
     pub collector: CollectorSettings,
     pub api: ApiSettings,
     pub limits: LimitSettings,
     pub log: LogSettings,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +84,7 @@ impl Default for Settings {
         Settings {
             listen: (Ipv4Addr::LOCALHOST, 18080).into(),
             allow_plaintext_beyond_loopback: false,
+            tls: None,
             allowed_hosts: Vec::new(),
             collector: CollectorSettings {
                 endpoints: vec!["127.0.0.1:4433".to_owned()],
@@ -131,10 +140,13 @@ impl Settings {
         root.read("listen", &mut settings.listen, units::socket_addr);
         let is_allowed = &mut settings.allow_plaintext_beyond_loopback;
         root.read("allow_plaintext_beyond_loopback", is_allowed, units::flag);
-        if !settings.listen.ip().is_loopback() && !settings.allow_plaintext_beyond_loopback {
+        settings.tls = TlsSettings::take(root.section("tls"));
+        let is_private = settings.listen.ip().is_loopback() || settings.tls.is_some();
+        if !is_private && !settings.allow_plaintext_beyond_loopback {
             let message = format!(
-                "listen is \"{}\", which is reachable from other hosts, and the API is not encrypted; \
-                 listen on 127.0.0.1 behind a proxy with TLS, or set allow_plaintext_beyond_loopback = true",
+                "listen is \"{}\", which is reachable from other hosts, and the API is not encrypted; name a \
+                 certificate and key in [tls], listen on 127.0.0.1 behind a proxy with TLS, or set \
+                 allow_plaintext_beyond_loopback = true",
                 settings.listen
             );
             root.complain_at("listen", &message);
@@ -145,6 +157,24 @@ impl Settings {
         settings.limits.take(root.section("limits"));
         settings.log.take(root.section("log"));
         settings
+    }
+}
+
+impl TlsSettings {
+    fn take(mut from: Section<'_, '_>) -> Option<TlsSettings> {
+        let (mut certificate, mut key) = (String::new(), String::new());
+        from.read("certificate_file", &mut certificate, any_text);
+        from.read("key_file", &mut key, any_text);
+        if certificate.is_empty() != key.is_empty() {
+            let (there, missing) = match key.is_empty() {
+                true => ("certificate_file", "key_file"),
+                false => ("key_file", "certificate_file"),
+            };
+            from.complain_at(there, &format!("{there} is of no use without tls.{missing}"));
+        }
+        from.finish();
+        let is_given = !certificate.is_empty() && !key.is_empty();
+        is_given.then(|| TlsSettings { certificate_file: certificate.into(), key_file: key.into() })
     }
 }
 

@@ -10,6 +10,7 @@ mod disks;
 mod emptied;
 mod enrol;
 mod hosts;
+mod https;
 mod live;
 mod messages;
 mod node_dashboard;

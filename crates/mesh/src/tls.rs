@@ -73,6 +73,15 @@ impl Certificates {
         })))
     }
 
+    /// For HTTP over TLS 1.3 with this certificate.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: the provider knows TLS 1.3.
+    pub fn https(&self) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+        server_config(self, &[b"h2", b"http/1.1"]).map(Arc::new)
+    }
+
     /// Reads the files again. Whether the certificate is another one now.
     ///
     /// # Errors
@@ -138,11 +147,15 @@ fn check_validity(path: &Path, chain: &[CertificateDer<'static>]) -> Result<(), 
 
 /// The server's half: its chain and key. TLS 1.3 only, no early data.
 pub(crate) fn server(certificates: &Certificates) -> Result<rustls::ServerConfig, TlsError> {
+    server_config(certificates, &[ALPN])
+}
+
+fn server_config(certificates: &Certificates, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificates.0.clone());
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.max_early_data_size = 0;
     Ok(config)
 }

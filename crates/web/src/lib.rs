@@ -10,7 +10,8 @@
 //! `hyper_util::service::TowerToHyperService`), and [`Limits`]. [`Health`]
 //! answers `/livez`, `/readyz`, `/startupz` and `/healthz`.
 //!
-//! This crate routes nothing, authenticates nobody and speaks no TLS.
+//! This crate routes nothing, authenticates nobody and reads no certificates:
+//! a [`Listener`] gets its TLS configuration made.
 
 mod admission;
 mod body;
@@ -19,9 +20,11 @@ mod limits;
 mod refusal;
 mod serve;
 mod stream;
+mod transport;
 
 pub use body::{BodyError, RequestBody};
 pub use health::{Check, Health};
 pub use limits::Limits;
 pub use refusal::refusal;
 pub use serve::{Drained, PeerAddr, serve};
+pub use transport::Listener;

@@ -13,12 +13,14 @@ use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::admission::{Admission, Connection, Place};
 use crate::body::{Outcome, RequestBody, ResponseBody};
 use crate::stream::Watched;
+use crate::transport::{Listener, Transport};
 use crate::{Limits, refusal};
 
 /// How often bounds of time are looked at.
@@ -55,7 +57,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Dropping the future stops accepting; connections go on until they end.
 pub async fn serve<S, B>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     service: S,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -67,6 +69,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let Listener { tcp: listener, tls } = listener.into();
     let limits = Arc::new(limits);
     let admission = Admission::new(limits.clone());
     let requests = Arc::new(Semaphore::new(limits.requests_max));
@@ -95,13 +98,16 @@ where
                         limits: limits.clone(),
                         requests: requests.clone(),
                         stopped: stopped.clone(),
+                        tls: tls.clone(),
                     };
                     tokio::spawn(task.run(tcp));
                 }
-                None => {
+                None if tls.is_none() => {
                     // A fresh socket has room for these bytes.
                     let _ = tcp.try_write(refusal::NO_PLACE);
                 }
+                // A handshake is what it has no place for.
+                None => {}
             },
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
@@ -150,6 +156,7 @@ struct Task<S> {
     limits: Arc<Limits>,
     requests: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
+    tls: Option<TlsAcceptor>,
 }
 
 impl<S, B> Task<S>
@@ -161,8 +168,18 @@ where
     B::Error: Into<BoxError>,
 {
     async fn run(self, tcp: TcpStream) {
-        let Task { place, peer, service, limits, requests, mut stopped } = self;
+        let Task { place, peer, service, limits, requests, mut stopped, tls } = self;
         let _ = tcp.set_nodelay(true);
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(limits.header_timeout, Transport::accept(tcp, tls.as_ref())) => accepted,
+            () = place.connection.cut.notified() => return,
+            _ = stopped.wait_for(|stop| *stop), if tls.is_some() => return,
+        };
+        let tcp = match accepted {
+            Ok(Ok(transport)) => transport,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS handshake"),
+            Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
+        };
         let io = TokioIo::new(Watched::new(tcp, place.connection.clone(), limits.stall_timeout));
         let connection = place.connection.clone();
         let builder = builder(&limits);

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::admission::Connection;
+use crate::transport::Transport;
 
 /// What a blocked client must take within the stall timeout. One byte now and
 /// then is not progress.
@@ -26,7 +26,7 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
 pub(crate) struct Watched {
-    tcp: TcpStream,
+    tcp: Transport,
     connection: Arc<Connection>,
     stall: Duration,
     blocked: Option<Blocked>,
@@ -47,7 +47,7 @@ impl Linger {
     }
 
     /// Ready when the connection may be closed.
-    fn poll(&mut self, tcp: &mut TcpStream, ctx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, tcp: &mut Transport, ctx: &mut Context<'_>) -> Poll<()> {
         let mut space = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut space);
@@ -74,7 +74,7 @@ struct Blocked {
 }
 
 impl Watched {
-    pub fn new(tcp: TcpStream, connection: Arc<Connection>, stall: Duration) -> Self {
+    pub fn new(tcp: Transport, connection: Arc<Connection>, stall: Duration) -> Self {
         Watched { tcp, connection, stall, blocked: None, linger: None }
     }
 

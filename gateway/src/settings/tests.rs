@@ -45,9 +45,11 @@ fn plaintext_stays_on_the_host_unless_told() {
     check(
         "\nlisten = \"0.0.0.0:18080\"",
         &["g.toml:2: listen is \"0.0.0.0:18080\", which is reachable from other hosts, and the API is not \
-           encrypted; listen on 127.0.0.1 behind a proxy with TLS, or set \
-           allow_plaintext_beyond_loopback = true"],
+           encrypted; name a certificate and key in [tls], listen on 127.0.0.1 behind a proxy with TLS, or \
+           set allow_plaintext_beyond_loopback = true"],
     );
+    check("listen = \"0.0.0.0:1\"\n[tls]\ncertificate_file = \"a\"\nkey_file = \"b\"", &[]);
+    check("[tls]\nkey_file = \"b\"", &["g.toml:2: tls.key_file is of no use without tls.certificate_file"]);
     check("listen = \"0.0.0.0:1\"\nallow_plaintext_beyond_loopback = true", &[]);
     check("listen = \"[::1]:18080\"", &[]);
 }
