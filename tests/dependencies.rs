@@ -17,6 +17,7 @@ const NEVER: [(&str, &[&str]); 15] = [
     ("lm-exposition", &["tokio", "capnp", "quinn", "lm-*"]),
     ("lm-settings", &["tokio", "capnp", "quinn"]),
     ("lm-enrol", &["lm-tsdb", "lm-promql", "lm-logs", "lm-journal"]),
+    ("lm-supervisor", &["lm-*", "capnp", "quinn"]),
     ("lm-web", &["capnp", "quinn", "lm-mesh", "lm-tsdb", "lm-logs", "lm-promql"]),
     (
         "lm-lmctl",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lm_model::Timestamp;
+use lm_supervisor::Supervisor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -222,10 +223,14 @@ fn daemon(file: &Path) -> Result<ExitCode, Failure> {
         let mut signals = Signals::new()?;
         let (goal_tx, goal) = watch::channel(Goal::Forever);
         let mut sending = pin!(Sender::new(settings.clone(), queue.clone(), facts, goal, counters).run());
+        let supervisor = Supervisor::from_env();
+        supervisor.ready();
         tokio::select! {
             ended = &mut sending => return ended.map(drop).map_err(Failure::from),
             () = signals.next() => {}
+            () = supervisor.watch(async || queue.ask(queue_handle::Command::Identity).await.is_ok()) => {}
         }
+        supervisor.stopping();
         tracing::info!(timeout_ms = settings.shutdown_timeout.as_millis() as u64, "stopping");
         queue.tell(queue_handle::Command::CloseSources).await?;
         let _ = goal_tx.send(Goal::Drained);

@@ -34,6 +34,7 @@ use lm_logs::RecentOptions;
 use lm_mesh::{Registry, Server, ServerConfig, TokenTable};
 use lm_model::Timestamp;
 use lm_promql::Engine;
+use lm_supervisor::Supervisor;
 use lm_tsdb::HeadOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -89,6 +90,7 @@ pub fn run(
         let _entered = runtime.enter();
         signal(SignalKind::hangup()).map_err(thread)?
     };
+    let supervisor = Supervisor::from_env();
     let registry = Registry::new(settings.mesh);
     let reload = Arc::new(Reload::new(settings.clone(), tokens, registry.clone()));
     let identity = Identity::open(&settings.storage.dir)?;
@@ -181,13 +183,16 @@ pub fn run(
     health.set_ready(true);
     tracing::info!(addr = %server.local_addr(), transport = ?settings.ingest.transport, "listening for sessions");
 
+    supervisor.ready();
     runtime.block_on(async {
         tokio::select! {
             () = shutdown => {}
-            () = reload_on(hangup, &reload) => {}
+            () = reload_on(hangup, &reload, supervisor) => {}
             () = own::run(ingest.clone(), telemetry, hosts.clone()) => {}
+            () = supervisor.watch(async || ingest.is_alive().await) => {}
         }
     });
+    supervisor.stopping();
     hosts.save_last();
     tracing::info!("draining");
     health.set_ready(false);
@@ -201,9 +206,11 @@ pub fn run(
 }
 
 /// Reads tokens and certificates again with each signal.
-async fn reload_on(mut hangup: Signal, reload: &Reload) {
+async fn reload_on(mut hangup: Signal, reload: &Reload, supervisor: Supervisor) {
     while hangup.recv().await.is_some() {
+        supervisor.reloading();
         reload.reload();
+        supervisor.ready();
     }
     // The runtime gives no more signals: that is no reason to stop.
     std::future::pending().await

@@ -206,6 +206,7 @@ pub(crate) enum Command {
         opened: oneshot::Sender<Result<String, Failure>>,
         ended: oneshot::Sender<TailEnd>,
     },
+    Alive(oneshot::Sender<()>),
 }
 
 /// Asks the collector. See the module.
@@ -256,6 +257,13 @@ impl Backend {
             Ok(Err(_)) => Err(Failure::lost()),
             Err(_) => Err(Failure::new(FailureKind::Timeout, "the collector did not answer in time")),
         }
+    }
+
+    /// Waits until the session's thread has come round to us. `false`: it is
+    /// gone, or has had no room for a question.
+    pub async fn is_alive(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Alive(reply)).await.is_ok() && answer.await.is_ok()
     }
 
     async fn send(&self, command: Command) -> Result<(), Failure> {

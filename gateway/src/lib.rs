@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lm_mesh::Certificates;
+use lm_supervisor::Supervisor;
 use lm_web::{Health, Listener};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -125,15 +126,22 @@ impl Gateway {
             .spawn(move || session::run(session, commands, check, stopped))
             .map_err(RunError::Thread)?;
 
+        let supervisor = Supervisor::from_env();
+        let living = backend.clone();
         let (stop, stopping) = watch::channel(false);
         let state = http::State::new(backend, health.clone(), &config, stopping);
         health.started();
         tracing::info!(%addr, tls = certificates.is_some(), "listening");
+        supervisor.ready();
         let shutdown = async {
             tokio::select! {
                 () = shutdown => {}
-                () = reload_on(hangup, certificates.as_ref()) => {}
+                () = reload_on(hangup, certificates.as_ref(), supervisor) => {}
+                () = supervisor.watch(async || living.is_alive().await) => {}
             }
+            // Its last handle ends the session's thread.
+            drop(living);
+            supervisor.stopping();
             tracing::info!("draining");
             health.stopping();
             let _ = stop.send(true);
@@ -153,13 +161,15 @@ impl Gateway {
 
 /// Reads the certificate again with each signal. Tokens and the CA are read
 /// at each connection anyway.
-async fn reload_on(mut hangup: Signal, certificates: Option<&Certificates>) {
+async fn reload_on(mut hangup: Signal, certificates: Option<&Certificates>, supervisor: Supervisor) {
     while hangup.recv().await.is_some() {
+        supervisor.reloading();
         match certificates.map(Certificates::reload) {
             Some(Ok(true)) => tracing::info!("the certificate is renewed"),
             Some(Ok(false)) | None => tracing::info!("reloaded: nothing has changed"),
             Some(Err(error)) => tracing::error!("not reloaded, the last good certificate holds: {error}"),
         }
+        supervisor.ready();
     }
     // The runtime gives no more signals: that is no reason to stop.
     std::future::pending().await

@@ -128,6 +128,7 @@ async fn handle(session: Result<Rc<Session>, &'static str>, command: Command) {
             }
             Err(failure) => drop(opened.send(Err(failure))),
         },
+        Command::Alive(reply) => drop(reply.send(())),
     }
 }
 

@@ -23,6 +23,7 @@ mod restarts;
 mod rights;
 mod rotation;
 mod scope;
+mod systemd;
 mod transport;
 
 use std::fs::OpenOptions;

@@ -84,6 +84,8 @@ impl<F: Fs> Core<F> {
                         let _ = reply.send(outcome);
                     }
                 },
+                // Whatever the disk does: it is the thread that is asked for.
+                Command::Alive(reply) => drop(reply.send(())),
                 other => waiting.push(other),
             }
         }
@@ -125,7 +127,9 @@ impl<F: Fs> Core<F> {
                     });
                 let _ = reply.send(accounts.collect());
             }
-            Command::Push(..) | Command::Define(..) => unreachable!("commit() handles these itself"),
+            Command::Push(..) | Command::Define(..) | Command::Alive(_) => {
+                unreachable!("commit() handles these itself")
+            }
         }
     }
 

@@ -129,6 +129,7 @@ pub(super) enum Command {
     Define(Define, oneshot::Sender<DefineOutcome>),
     Resume(Arc<str>, Vec<(Stream, Incarnation)>, oneshot::Sender<Vec<Resume>>),
     Accounts(oneshot::Sender<Vec<AccountOf>>),
+    Alive(oneshot::Sender<()>),
 }
 
 /// Talks to the ingest thread. Cheap to clone.
@@ -179,6 +180,13 @@ impl IngestHandle {
             return None;
         }
         rx.await.ok()
+    }
+
+    /// Waits until the thread has come round to us. `false`: it is gone, or
+    /// has had no room for a question.
+    pub async fn is_alive(&self) -> bool {
+        let (tx, rx) = oneshot::channel();
+        self.send(Command::Alive(tx)).await && rx.await.is_ok()
     }
 
     /// Waits for a place at most [`ROOM_WAIT`].

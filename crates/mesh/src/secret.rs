@@ -34,13 +34,23 @@ pub fn read_secret(path: &Path) -> Result<String, SecretError> {
     Ok(secret.to_owned())
 }
 
-/// Reads a file that holds secrets, as it is.
+/// Where a secret is: systemd may have handed it over (`LoadCredential=`)
+/// under the file's own name, and then the file need not be readable for us.
+fn locate(path: &Path) -> PathBuf {
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY").zip(path.file_name());
+    let handed = handed.map(|(dir, name)| Path::new(&dir).join(name));
+    handed.filter(|credential| credential.is_file()).unwrap_or_else(|| path.to_owned())
+}
+
+/// Reads a file that holds secrets, as it is; or the credential of its name in
+/// `$CREDENTIALS_DIRECTORY`.
 ///
 /// # Errors
 ///
 /// When the file cannot be read, is no text, or can be read or written by
 /// others. Group access is allowed: packages install secrets as `root:service 0640`.
 pub fn read_secret_file(path: &Path) -> Result<String, SecretError> {
+    let path = &*locate(path);
     let read = |error| SecretError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(read)?;
     let mode = file.metadata().map_err(read)?.permissions().mode() & 0o7777;

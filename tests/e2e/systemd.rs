@@ -1,0 +1,126 @@
+//! What the processes and systemd agree on: units that give little away, the
+//! notify protocol, credentials.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+
+use lm_tests::namespace::find;
+use lm_tests::process::Service;
+use lm_tests::tools::skipped;
+use lm_tests::{System, eventually};
+
+use crate::SOON;
+
+/// Where a process believes systemd to be.
+struct Notified(UnixDatagram);
+
+impl Notified {
+    /// Makes `process` tell us, with a watchdog of 600 ms.
+    fn by(process: &mut Service, path: &Path) -> Notified {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        process.set_env(vec![
+            ("NOTIFY_SOCKET".to_owned(), path.display().to_string()),
+            ("WATCHDOG_USEC".to_owned(), "600000".to_owned()),
+        ]);
+        Notified(socket)
+    }
+
+    fn next(&self) -> Option<String> {
+        let mut message = [0; 4096];
+        let length = self.0.recv(&mut message).ok()?;
+        Some(String::from_utf8_lossy(&message[..length]).into_owned())
+    }
+
+    /// Waits for a message that begins so; what comes before it is dropped.
+    #[track_caller]
+    fn expect(&self, begin: &str) -> String {
+        eventually(&format!("{begin} is told"), SOON, || match self.next() {
+            Some(message) if message.starts_with(begin) => Ok(message),
+            other => Err(format!("{other:?}")),
+        })
+    }
+}
+
+#[test]
+fn every_process_says_when_it_is_ready_alive_and_stopping() {
+    let mut system = System::new(&["a"]);
+    let dir = system.dir.clone();
+    let told = Notified::by(&mut system.collector, &dir.join("c.sock"));
+    system.collector.start();
+    told.expect("READY=1");
+    system.wait_collector();
+    told.expect("WATCHDOG=1");
+    system.collector.hang_up();
+    assert!(told.expect("RELOADING=1").contains("MONOTONIC_USEC="));
+    told.expect("READY=1");
+
+    let of_gateway = Notified::by(&mut system.gateway, &dir.join("g.sock"));
+    system.gateway.start();
+    of_gateway.expect("READY=1");
+    of_gateway.expect("WATCHDOG=1");
+    system.gateway.hang_up();
+    of_gateway.expect("RELOADING=1");
+    of_gateway.expect("READY=1");
+
+    let agent = &mut system.agents[0].process;
+    let of_agent = Notified::by(agent, &dir.join("a.sock"));
+    agent.start();
+    of_agent.expect("READY=1");
+    of_agent.expect("WATCHDOG=1");
+    assert!(agent.stop().success());
+    of_agent.expect("STOPPING=1");
+    assert!(system.gateway.stop().success());
+    of_gateway.expect("STOPPING=1");
+    // Alive as long as it works, whoever comes and goes.
+    told.expect("WATCHDOG=1");
+    assert!(system.collector.stop().success());
+    told.expect("STOPPING=1");
+    while let Some(message) = told.next() {
+        assert!(!message.contains("WATCHDOG=1"), "alive after its end");
+    }
+}
+
+#[test]
+fn secrets_may_come_as_credentials() {
+    let mut system = System::new(&[]);
+    let credentials = system.path("credentials");
+    fs::create_dir(&credentials).unwrap();
+    for (name, from) in [
+        ("key.pem", "tls/key.pem"),
+        ("gateway-token", "gateway-token"),
+        ("query-token", "query-token"),
+        ("write-token", "write-token"),
+        ("operator-token", "operator-token"),
+    ] {
+        fs::rename(system.path(from), credentials.join(name)).unwrap();
+    }
+    let env = vec![("CREDENTIALS_DIRECTORY".to_owned(), credentials.display().to_string())];
+    system.collector.set_env(env.clone());
+    system.gateway.set_env(env);
+    system.start();
+    assert_eq!(system.api.value("vector(2)"), Ok(2.0));
+}
+
+#[test]
+fn units_give_little_away() {
+    let Some(analyze) = find("systemd-analyze") else {
+        return skipped("how exposed units are", "no systemd-analyze; on Debian: apt-get install systemd");
+    };
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
+    for (name, bound) in [("lm-collector", 15), ("lm-gateway", 15), ("lm-agent", 30)] {
+        let file = units.join(format!("{name}.service"));
+        let done = Command::new(&analyze)
+            .args(["security", "--no-pager", "--offline=true"])
+            .arg(format!("--threshold={bound}"))
+            .arg(&file)
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&done.stdout);
+        let level = shown.lines().last().unwrap_or_default();
+        println!("{level}");
+        assert!(done.status.success() && level.contains("Overall exposure level"), "{name}: {shown}");
+    }
+}
