@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A crate, and what it may never link, directly or through others.
-const NEVER: [(&str, &[&str]); 15] = [
+const NEVER: &[(&str, &[&str])] = &[
     ("lm-model", &["tokio", "capnp", "capnp-rpc", "quinn", "lm-*"]),
     ("lm-schema", &["tokio", "quinn"]),
     ("lm-mesh", &["lm-tsdb", "lm-promql", "lm-logs", "lm-journal"]),
@@ -95,7 +95,7 @@ fn nobody_links_what_the_table_forbids() {
     let graph = graph();
     let mut wrong = Vec::new();
     for (package, never) in NEVER {
-        for name in never {
+        for name in *never {
             let is_wanted = |found: &str| match name.strip_suffix('*') {
                 Some(prefix) => found.starts_with(prefix),
                 None => found == *name,
