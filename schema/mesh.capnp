@@ -84,6 +84,30 @@ struct Resume {
 interface AgentSession {
   heartbeat @0 (facts :AgentFacts) -> (directives :Directives);
   bulkTicket @1 () -> (ticket :Data);
+  control @2 (control :AgentControl);
+  # From an agent whose configuration allows it; a later one takes its place.
+}
+
+interface AgentControl {
+  # What an agent lets its collector ask of it. Nothing here runs a command,
+  # reads a file or changes a setting.
+  status @0 () -> (status :AgentStatus);
+  flush @1 (waitMs :UInt32) -> (pendingBatches :UInt64);
+  # Sends what is queued without waiting out a retry. Answers when nothing is
+  # pending, or after the wait, which is ten seconds at most.
+}
+
+struct AgentStatus {
+  version @0 :Text;
+  configSha256 @1 :Data;           # of the configuration file as it was read
+  unixMs @2 :Int64;
+  uptimeMs @3 :UInt64;
+  queuePendingBytes @4 :UInt64;
+  queuePendingBatches @5 :UInt64;
+  queueCapacityBytes @6 :UInt64;
+  sentBatches @7 :UInt64;          # since its start, as are the next two
+  droppedItems @8 :UInt64;
+  reconnects @9 :UInt64;
 }
 
 struct AgentFacts {
@@ -133,7 +157,8 @@ struct DefineOutcome {
 
 interface GatewaySession {
   heartbeat @0 (unixMs :Int64) -> (collectorUnixMs :Int64);
-  queryTicket @1 () -> (ticket :Data);
+  queryTicket @1 () -> (ticket :Data, cancelledCallsMax :UInt32);
+  # More cancelled calls than this on the stream end the session. 0: 65,536.
   revocations @2 (afterGeneration :UInt64, waitMs :UInt32) -> (generation :UInt64);
   # Long poll. The generation grows whenever a credential of a user may have
   # lost its worth; every exchange that was remembered before it is void.

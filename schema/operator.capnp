@@ -2,6 +2,8 @@
 # What an operator sees and may do. Every list is paged: ask again with the
 # last id while `hasMore` is set.
 
+using Mesh = import "mesh.capnp";
+
 interface Operator {
   sessions @0 (afterId :UInt64, limit :UInt32) -> (sessions :List(SessionFacts), hasMore :Bool);
   capabilities @1 (filter :CapabilityFilter, afterId :UInt64, limit :UInt32)
@@ -22,6 +24,22 @@ interface Operator {
   # Reads tokens and certificates again. A part that fails keeps its last
   # good state.
   status @10 () -> (status :MeshStatus);
+  revokeSessions @11 (role :Text, identity :Text, reason :Text) -> (outcome :RevokeOutcome);
+  # Every session of the role and of the identity (empty: any), in one step;
+  # the caller's own is left out.
+  agentStatus @12 (identity :Text) -> (answer :AgentAnswer);
+  flushAgent @13 (identity :Text, waitMs :UInt32) -> (answer :AgentAnswer);
+  # Both through the AgentControl that the agent handed out.
+}
+
+struct AgentAnswer {
+  union {
+    notConnected @0 :Void;
+    notAllowed @1 :Void;           # the agent handed out no AgentControl
+    failed @2 :Text;               # what the agent said, or that it said nothing
+    status @3 :Mesh.AgentStatus;
+    pendingBatches @4 :UInt64;     # after a flush
+  }
 }
 
 struct Target {

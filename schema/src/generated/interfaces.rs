@@ -2,9 +2,14 @@
 use crate::interfaces::{Interface, Method};
 
 pub static INTERFACES: &[Interface] = &[
+    Interface { name: "AgentControl", id: 0x8751847913feccd1, doc: "What an agent lets its collector ask of it. Nothing here runs a command,\nreads a file or changes a setting.", methods: &[
+        Method { name: "status", signature: "() -> (status :AgentStatus)", doc: "" },
+        Method { name: "flush", signature: "(waitMs :UInt32) -> (pendingBatches :UInt64)", doc: "Sends what is queued without waiting out a retry. Answers when nothing is\npending, or after the wait, which is ten seconds at most." },
+    ] },
     Interface { name: "AgentSession", id: 0xa5b7a4fa460c91a1, doc: "", methods: &[
         Method { name: "heartbeat", signature: "(facts :AgentFacts) -> (directives :Directives)", doc: "" },
         Method { name: "bulkTicket", signature: "() -> (ticket :Data)", doc: "" },
+        Method { name: "control", signature: "(control :AgentControl) -> ()", doc: "From an agent whose configuration allows it; a later one takes its place." },
     ] },
     Interface { name: "Attach", id: 0xfa3a8118b0105183, doc: "Bootstrap of every other stream of the connection. A ticket works once,\nwithin ten seconds, on the connection that it was issued to.", methods: &[
         Method { name: "attach", signature: "(ticket :Data) -> (attached :Attached)", doc: "" },
@@ -21,7 +26,7 @@ pub static INTERFACES: &[Interface] = &[
     ] },
     Interface { name: "GatewaySession", id: 0xb89de70a361f87bd, doc: "", methods: &[
         Method { name: "heartbeat", signature: "(unixMs :Int64) -> (collectorUnixMs :Int64)", doc: "" },
-        Method { name: "queryTicket", signature: "() -> (ticket :Data)", doc: "" },
+        Method { name: "queryTicket", signature: "() -> (ticket :Data, cancelledCallsMax :UInt32)", doc: "More cancelled calls than this on the stream end the session. 0: 65,536." },
         Method { name: "revocations", signature: "(afterGeneration :UInt64, waitMs :UInt32) -> (generation :UInt64)", doc: "Long poll. The generation grows whenever a credential of a user may have\nlost its worth; every exchange that was remembered before it is void." },
     ] },
     Interface { name: "Operator", id: 0xeb7ecab7ecea1683, doc: "", methods: &[
@@ -36,6 +41,9 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "describe", signature: "(name :Text) -> (interfaces :List(InterfaceFacts))", doc: "An interface by name; all of them when the name is empty." },
         Method { name: "reload", signature: "() -> (parts :List(ReloadedPart))", doc: "Reads tokens and certificates again. A part that fails keeps its last\ngood state." },
         Method { name: "status", signature: "() -> (status :MeshStatus)", doc: "" },
+        Method { name: "revokeSessions", signature: "(role :Text, identity :Text, reason :Text) -> (outcome :RevokeOutcome)", doc: "Every session of the role and of the identity (empty: any), in one step;\nthe caller's own is left out." },
+        Method { name: "agentStatus", signature: "(identity :Text) -> (answer :AgentAnswer)", doc: "" },
+        Method { name: "flushAgent", signature: "(identity :Text, waitMs :UInt32) -> (answer :AgentAnswer)", doc: "Both through the AgentControl that the agent handed out." },
     ] },
     Interface { name: "Reader", id: 0xbe7d16a93146fd56, doc: "", methods: &[
         Method { name: "query", signature: "(expression :Text, timeUnixMs :Int64, options :QueryOptions) -> (answer :Answer)", doc: "" },
