@@ -9,6 +9,7 @@ mod ask;
 mod console;
 mod dashboards;
 mod metadata;
+mod stream;
 mod tail;
 mod users;
 
@@ -17,12 +18,13 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lm_mesh::{Attachment, Backoff, Connected, DialError, Dialer, DialerConfig, Granted, PeerDescription};
+use lm_mesh::{Backoff, Connected, DialError, Dialer, DialerConfig, Granted, PeerDescription};
 use lm_schema::mesh_capnp::gateway_session;
 use lm_web::Check;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Command, Failure, FailureKind};
+use stream::{QueryStream, renewals};
 pub(crate) use tail::gap;
 use users::Users;
 
@@ -35,12 +37,10 @@ const REVOCATIONS_PAUSE: Duration = Duration::from_secs(1);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A session that was moved from is kept for what is under way on it: live
-/// tails, which could last for ever, are broken and come back after this.
+/// A session that was moved from is kept for what is under way on it; live
+/// tails leave it by themselves. What lasts longer is broken.
 const RETIRE_WAIT: Duration = Duration::from_secs(30);
 const RETIRE_LOOK: Duration = Duration::from_millis(50);
-/// Ticket and attach together.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the session's thread needs to know.
 pub(crate) struct SessionConfig {
@@ -79,7 +79,7 @@ pub(crate) fn run(
             tokio::task::spawn_local(async move {
                 while let Some(command) = commands.recv().await {
                     let session = link.borrow().clone();
-                    tokio::task::spawn_local(handle(session, command));
+                    tokio::task::spawn_local(handle(link.clone(), session, command));
                 }
             })
         };
@@ -89,7 +89,7 @@ pub(crate) fn run(
     });
 }
 
-async fn handle(session: Result<Rc<Session>, &'static str>, command: Command) {
+async fn handle(link: Link, session: Result<Rc<Session>, &'static str>, command: Command) {
     let session = session.map_err(|why| {
         Failure::new(
             FailureKind::Unavailable,
@@ -122,7 +122,7 @@ async fn handle(session: Result<Rc<Session>, &'static str>, command: Command) {
         }
         Command::Tail { token, filter, after, ring, opened, ended } => match session {
             Ok(session) => {
-                if let Some(end) = tail::run(&session, &token, &filter, after, &ring, opened).await {
+                if let Some(end) = tail::run(&link, session, &token, &filter, after, &ring, opened).await {
                     let _ = ended.send(end);
                 }
             }
@@ -166,6 +166,7 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
                     closing = connected.closed() => Some(closing.reason),
                     reason = heartbeats(&gateway) => Some(reason),
                     never = revocations(&gateway, &users) => match never {},
+                    never = renewals(&connected, &gateway, &users, config.patience) => match never {},
                     newer = better(&mut dialer, &connected, &peer, &config) => {
                         tracing::info!("QUIC works again: moving there");
                         moved = Some(newer);
@@ -241,19 +242,10 @@ async fn open(
 ) -> Result<(Connected, gateway_session::Client, Rc<Session>), OpenError> {
     let connected = dialer.dial(peer, &[], &[]).await?;
     let Granted::Gateway(gateway) = connected.granted.clone() else { return Err(OpenError::Role) };
-    let attaching = async {
-        let response = gateway.query_ticket_request().send().promise.await?;
-        let ticket = response.get()?.get_ticket()?;
-        connected.attach(ticket).await
-    };
-    let attached = match tokio::time::timeout(ATTACH_TIMEOUT, attaching).await {
-        Ok(attached) => attached.map_err(|error| OpenError::Attach(error.to_string()))?,
-        Err(_) => return Err(OpenError::Attach("no answer in time".to_owned())),
-    };
-    let Attachment::Users(gate) = attached else {
-        return Err(OpenError::Attach("the ticket was for something else".to_owned()));
-    };
-    let users = Users::new(gate, config.users_max, config.user_cache, config.patience);
+    let stream = QueryStream::open(&connected, &gateway)
+        .await
+        .map_err(|error| OpenError::Attach(error.to_string()))?;
+    let users = Users::new(stream, config.users_max, config.user_cache, config.patience);
     Ok((connected, gateway, Rc::new(Session { users, patience: config.patience })))
 }
 

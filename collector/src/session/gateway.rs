@@ -65,7 +65,9 @@ impl gateway_session::Server for GatewayServer {
         let terms = Terms::scope("exchange of users' credentials");
         let users = self.grant.derive(terms, |grant| UserGateServer { host: self.host.clone(), grant });
         let ticket = self.peer.tickets.issue(Attachment::Users(users))?;
+        let max = self.host.registry.limits().query.cancelled_max;
         results.get().set_ticket(&ticket);
+        results.get().set_cancelled_calls_max(u32::try_from(max).unwrap_or(u32::MAX));
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ fn stream(limits: &mut StreamLimits, mut from: Section<'_, '_>, message_floor: u
     bytes(&mut from, "message_bytes_max", &mut limits.message_bytes_max, message_floor, 64 * MIB);
     count(&mut from, "calls_max", &mut limits.calls_max, 8, 65_536);
     count(&mut from, "unfinished_calls_max", &mut limits.questions_max, 64, 1 << 20);
+    count(&mut from, "cancelled_calls_max", &mut limits.cancelled_max, 64, 1 << 20);
     count(&mut from, "references_max", &mut limits.exports_max, 16, 1 << 20);
     bytes(&mut from, "unread_bytes_max", &mut limits.unsent_bytes_max, MIB, 1 << 30);
     // What pauses reading stays below what ends the session.

@@ -3,8 +3,6 @@
 use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lm_model::{Incarnation, Resume, Stream};
@@ -12,10 +10,9 @@ use lm_schema::mesh_capnp::{agent_session, attach, attached, credential, gate, g
 use lm_schema::operator_capnp::operator;
 use lm_schema::{BATCH_VERSION, batch};
 
-use crate::link::{Link, Stream as LinkStream};
-use crate::network::{Meter, StreamLimits, Terms};
+use crate::attached::{AttachedStream, bootstrap};
+use crate::link::Link;
 use crate::reach::{Outgoing, Probe, Reached, reach, reach_local};
-use crate::rpc::StreamEnd;
 use crate::secret::{SecretError, read_secret};
 use crate::tickets::Attachment;
 use crate::{CloseCode, Closing, PathFacts, PeerDescription, TlsError, Transport};
@@ -210,7 +207,8 @@ async fn log_in(
 ) -> Result<Connected, DialError> {
     let Reached { link, control, streams, probe } = reached;
     let open = Open { link, streams, probe, has_fallback, silent: OnceCell::new() };
-    let gate: gate::Client = bootstrap(control, &open.link);
+    let (gate, control): (gate::Client, _) = bootstrap(control, &open.link);
+    control.keep();
     let mut request = gate.login_request();
     credential(request.get().init_credential());
     write_facts(peer, cluster_id, incarnations, request.get().init_peer());
@@ -236,16 +234,27 @@ fn refusal(endpoint: &str, link: &Link, error: &capnp::Error) -> DialError {
 }
 
 impl Connected {
-    /// Opens another stream and redeems `ticket` on it.
+    /// Opens another stream and redeems `ticket` on it. The stream lasts as
+    /// long as the session.
     pub async fn attach(&self, ticket: &[u8]) -> Result<Attachment, capnp::Error> {
-        let door: attach::Client = bootstrap(self.open.streams.open().await?, &self.open.link);
+        let (attachment, stream) = self.attach_stream(ticket).await?;
+        stream.keep();
+        Ok(attachment)
+    }
+
+    /// As [`attach`](Self::attach), for a stream that is to end before its
+    /// session does: when the second value is dropped.
+    pub async fn attach_stream(&self, ticket: &[u8]) -> Result<(Attachment, AttachedStream), capnp::Error> {
+        let stream = self.open.streams.open().await?;
+        let (door, stream): (attach::Client, _) = bootstrap(stream, &self.open.link);
         let mut request = door.attach_request();
         request.get().set_ticket(ticket);
         let response = request.send().promise.await?;
-        Ok(match response.get()?.get_attached()?.which()? {
+        let attachment = match response.get()?.get_attached()?.which()? {
             attached::Sink(sink) => Attachment::Sink(sink?),
             attached::Users(users) => Attachment::Users(users?),
-        })
+        };
+        Ok((attachment, stream))
     }
 
     /// Waits until the connection is gone and says why. Where there is a
@@ -332,24 +341,6 @@ async fn silence(connection: &quinn::Connection) {
         }
         before = now;
     }
-}
-
-/// Runs the RPC system of a stream of `link`; returns the peer's bootstrap.
-fn bootstrap<C: capnp::capability::FromClientHook>(stream: LinkStream, link: &Link) -> C {
-    let terms = Rc::new(Terms::new(StreamLimits::CLIENT, Arc::new(Meter::default())));
-    let (system, bootstrap) = stream.client(terms);
-    let link = link.clone();
-    tokio::task::spawn_local(async move {
-        match system.run(link.closed()).await {
-            Ok(()) => {}
-            Err(StreamEnd::Violation(reason)) => {
-                tracing::warn!(%reason, "the collector broke a bound");
-                link.close(CloseCode::Limit, &reason);
-            }
-            Err(error) => tracing::debug!(error = ?error.to_string(), "a stream failed"),
-        }
-    });
-    bootstrap
 }
 
 fn write_facts(

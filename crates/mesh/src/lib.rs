@@ -12,6 +12,7 @@
 //! of storage or queries: a process plugs in a [`Host`].
 
 mod activity;
+mod attached;
 mod backoff;
 mod client;
 mod close;
@@ -32,6 +33,7 @@ mod tls;
 mod transport;
 
 pub use activity::Activity;
+pub use attached::AttachedStream;
 pub use backoff::Backoff;
 pub use client::{Connected, DialError, Dialer, DialerConfig, Granted, dial_local};
 pub use close::{CloseCode, Closing};
@@ -43,7 +45,9 @@ pub use ledger::{
     CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, TapBatch, TapCost, TapFilter,
     TapReader, Terms, TooManyTaps, Verdict,
 };
-pub use network::{Budget, Lease, MeshLimits, Meter, MeterFacts, StreamKind, StreamLimits};
+pub use network::{
+    Budget, CANCELLED_CALLS_MAX, Lease, MeshLimits, Meter, MeterFacts, StreamKind, StreamLimits,
+};
 pub use pipe::Remote;
 pub use secret::{SecretError, read_secret, read_secret_file};
 pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};

@@ -14,6 +14,7 @@ use lm_schema::query_capnp::{
 };
 use tokio::sync::mpsc;
 
+use super::stream::QueryStream;
 use super::users::User;
 use super::{Session, call_failed, console, dashboards, failed, metadata, timed_out};
 use crate::backend::{
@@ -68,7 +69,9 @@ async fn dispatch(
             let response = in_time(patience, request.send().promise).await?;
             let answer = response.get().and_then(|results| results.get_answer());
             let answer = answer.map_err(|error| failed(&error))?;
-            stream(answer, options, time_ms, patience).await.map_err(|failure| failure.of_parameter("query"))
+            stream(answer, options, time_ms, patience, user)
+                .await
+                .map_err(|failure| failure.of_parameter("query"))
         }
         Question::QueryRange { expression, range, options } => {
             let mut request = reader.query_range_request();
@@ -82,7 +85,7 @@ async fn dispatch(
             let response = in_time(patience, request.send().promise).await?;
             let answer = response.get().and_then(|results| results.get_answer());
             let answer = answer.map_err(|error| failed(&error))?;
-            stream(answer, options, range.start_ms, patience)
+            stream(answer, options, range.start_ms, patience, user)
                 .await
                 .map_err(|failure| failure.of_parameter("query"))
         }
@@ -98,7 +101,7 @@ async fn dispatch(
                 limit: selected.limit,
                 with_stats: false,
             };
-            stream(answer, options, 0, session.patience)
+            stream(answer, options, 0, session.patience, user)
                 .await
                 .map_err(|failure| failure.of_parameter("match[]"))
         }
@@ -262,6 +265,7 @@ async fn stream(
     options: QueryOptions,
     unix_ms: i64,
     patience: Duration,
+    user: &User,
 ) -> Result<(Answered, Option<More>), Failure> {
     let not_understood = |error: capnp::Error| failed(&error);
     let opened = match from.which().map_err(|error| not_understood(error.into()))? {
@@ -292,6 +296,7 @@ async fn stream(
         unix_ms,
         patience,
         next: None,
+        _stream: user.stream.clone(),
     };
     let mut first = Vec::new();
     pull.results.as_ref().expect("set in the line above").head(&mut first);
@@ -338,6 +343,8 @@ struct Pull {
     unix_ms: i64,
     patience: Duration,
     next: Option<NextPromise>,
+    /// Open for as long as the cursor is read.
+    _stream: Rc<QueryStream>,
 }
 
 impl Pull {

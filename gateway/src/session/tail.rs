@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::ask::{read_labels, write_filter};
 use super::users::User;
-use super::{Session, call_failed, failed, timed_out};
+use super::{Link, Session, call_failed, failed, timed_out};
 use crate::backend::{Failure, FailureKind, TailEnd, Token};
 use crate::json;
 use crate::params::LogFilter;
@@ -28,7 +28,8 @@ const CHECK_PERIOD_MIN: Duration = Duration::from_secs(1);
 /// Runs until the client, the session or the capability is gone. `None` when
 /// it never began, which `opened` has told.
 pub(super) async fn run(
-    session: &Session,
+    link: &Link,
+    mut session: Rc<Session>,
     token: &Token,
     filter: &LogFilter,
     after: Option<EventId>,
@@ -37,7 +38,7 @@ pub(super) async fn run(
 ) -> Option<TailEnd> {
     let begin = async {
         let user = session.users.find(token).await?;
-        let tail = open(session, user.reader()?, filter, after).await?;
+        let tail = open(&session, user.reader()?, filter, after).await?;
         Ok::<_, Failure>((user, tail))
     };
     let mut generations = session.users.generations();
@@ -61,19 +62,31 @@ pub(super) async fn run(
             return Some(TailEnd::Closed);
         }
         let stepped = tokio::select! {
-            stepped = step(session, &tail, room.min(EVENTS_MAX), ring) => Stepped::Told(stepped),
+            stepped = step(&session, &tail, room.min(EVENTS_MAX), ring) => Stepped::Told(stepped),
             () = ring.closed() => return Some(TailEnd::Closed),
             // What we were granted may be void, or another by now.
             _ = generations.changed() => Stepped::Void,
             () = tokio::time::sleep_until(check_at) => Stepped::Void,
         };
         let reopened = match stepped {
-            Stepped::Told(Ok(true)) => continue,
+            Stepped::Told(Ok(true)) => {
+                let newest = link.borrow().clone().unwrap_or_else(|_| session.clone());
+                if Rc::ptr_eq(&newest, &session) && !session.users.is_old(&user) {
+                    continue;
+                }
+                // What we are on is to end: between two calls is the time to
+                // leave it.
+                generations = newest.users.generations();
+                session = newest;
+                let renewed = renew(&session, token, &mut user, filter, ring).await;
+                check_at = next_check(&user);
+                renewed
+            }
             Stepped::Void => {
                 if ring.cursor().is_none() && !ring.push(gap(0, true), None) {
                     return Some(TailEnd::Closed);
                 }
-                let renewed = renew(session, token, &mut user, filter, ring).await;
+                let renewed = renew(&session, token, &mut user, filter, ring).await;
                 check_at = next_check(&user);
                 renewed
             }
@@ -82,11 +95,11 @@ pub(super) async fn run(
                 if ring.room().await == 0 {
                     return Some(TailEnd::Closed);
                 }
-                again(session, &user, filter, ring).await
+                again(&session, &user, filter, ring).await
             }
             Stepped::Told(Err(failure)) if failure.kind == FailureKind::Unauthorized => {
                 session.users.forget(token);
-                renew(session, token, &mut user, filter, ring).await
+                renew(&session, token, &mut user, filter, ring).await
             }
             Stepped::Told(Err(failure)) => Err(failure),
         };

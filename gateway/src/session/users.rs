@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::{LocalBoxFuture, Shared};
-use lm_schema::mesh_capnp::{authenticated, user_gate};
+use lm_schema::mesh_capnp::authenticated;
 use lm_schema::operator_capnp::operator;
 use lm_schema::query_capnp::reader;
 use ring::hmac;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::stream::QueryStream;
 use super::{call_failed, failed, timed_out};
 use crate::backend::{Failure, FailureKind, Token};
 
@@ -40,6 +41,8 @@ pub(crate) struct User {
     pub operator: Option<operator::Client>,
     /// When to ask the collector again.
     pub until: Instant,
+    /// What the capabilities live on; it stays open while somebody uses them.
+    pub stream: Rc<QueryStream>,
 }
 
 impl User {
@@ -62,7 +65,10 @@ type Exchange = Shared<LocalBoxFuture<'static, Result<Rc<User>, Failure>>>;
 pub(crate) struct Users(Rc<Inner>);
 
 struct Inner {
-    gate: user_gate::Client,
+    /// Where tokens are exchanged now.
+    stream: RefCell<Rc<QueryStream>>,
+    /// Told when the stream has seen enough cancelled calls.
+    is_worn: Notify,
     key: hmac::Key,
     users_max: usize,
     cache_max: Duration,
@@ -80,12 +86,13 @@ struct Known {
 }
 
 impl Users {
-    pub fn new(gate: user_gate::Client, users_max: usize, cache_max: Duration, patience: Duration) -> Self {
+    pub fn new(stream: QueryStream, users_max: usize, cache_max: Duration, patience: Duration) -> Self {
         let mut secret = [0; 32];
         // Without randomness the digests are still digests.
         let _ = getrandom::fill(&mut secret);
         Users(Rc::new(Inner {
-            gate,
+            stream: RefCell::new(Rc::new(stream)),
+            is_worn: Notify::new(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             users_max,
             cache_max,
@@ -95,9 +102,32 @@ impl Users {
         }))
     }
 
+    /// Exchanges tokens on another stream from now on, and forgets what came
+    /// over the present one, which is returned: it ends when nobody uses it.
+    pub fn renew(&self, stream: QueryStream) -> Rc<QueryStream> {
+        self.0.known.borrow_mut().good = Remembered::default();
+        self.0.stream.replace(Rc::new(stream))
+    }
+
+    /// Whether `user` is of a stream that was renewed since.
+    pub fn is_old(&self, user: &User) -> bool {
+        !Rc::ptr_eq(&user.stream, &self.0.stream.borrow())
+    }
+
+    /// Waits until the stream should be renewed.
+    pub async fn worn(&self) {
+        while !self.0.stream.borrow().is_worn() {
+            self.0.is_worn.notified().await;
+        }
+    }
+
     /// The user that `token` belongs to. Requests with the same token share
     /// one exchange.
     pub async fn find(&self, token: &Token) -> Result<Rc<User>, Failure> {
+        // Whatever is abandoned was asked for through here.
+        if self.0.stream.borrow().is_worn() {
+            self.0.is_worn.notify_one();
+        }
         let digest = self.digest_of(token);
         let exchange = {
             let mut known = self.0.known.borrow_mut();
@@ -165,9 +195,11 @@ async fn exchange(inner: Rc<Inner>, digest: Digest, token: Token) -> Result<Rc<U
     let mut tries = 1;
     let (result, is_current) = loop {
         let begun = *inner.generation.borrow();
-        let result = ask(&inner, &token).await;
-        // An answer of before a revocation may arrive after it.
-        let is_current = *inner.generation.borrow() == begun;
+        let stream = inner.stream.borrow().clone();
+        let result = ask(&inner, &stream, &token).await;
+        // An answer of before a revocation may arrive after it; one that came
+        // over a stream that was renewed since must not keep that open.
+        let is_current = *inner.generation.borrow() == begun && Rc::ptr_eq(&stream, &inner.stream.borrow());
         if is_current || tries == EXCHANGE_TRIES {
             break (result, is_current);
         }
@@ -195,9 +227,9 @@ async fn exchange(inner: Rc<Inner>, digest: Digest, token: Token) -> Result<Rc<U
     }
 }
 
-async fn ask(inner: &Inner, token: &Token) -> Result<User, Failure> {
+async fn ask(inner: &Inner, stream: &Rc<QueryStream>, token: &Token) -> Result<User, Failure> {
     let begun = Instant::now();
-    let mut request = inner.gate.authenticate_request();
+    let mut request = stream.gate.authenticate_request();
     request.get().init_credential().set_bearer(token.expose());
     let response = tokio::time::timeout(inner.patience, request.send().promise)
         .await
@@ -212,7 +244,7 @@ async fn ask(inner: &Inner, token: &Token) -> Result<User, Failure> {
                 let reader = if user.has_reader() { Some(user.get_reader()?) } else { None };
                 let operator = if user.has_operator() { Some(user.get_operator()?) } else { None };
                 let name = user.get_name()?.to_string()?;
-                Ok(User { name, reader, operator, until: begun + cache })
+                Ok(User { name, reader, operator, until: begun + cache, stream: stream.clone() })
             };
             read().map_err(|error| failed(&error))
         }

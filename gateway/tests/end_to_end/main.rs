@@ -1,5 +1,6 @@
 //! A gateway on real sockets, in front of a scripted collector.
 
+mod cancelled;
 mod encoding;
 mod status;
 mod support;

@@ -66,6 +66,9 @@ pub struct MeshLimits {
     pub ingest_bytes_max: usize,
 }
 
+/// [`StreamLimits::cancelled_max`] of every collector that says nothing else.
+pub const CANCELLED_CALLS_MAX: usize = 65_536;
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
@@ -79,7 +82,7 @@ const CONTROL: StreamLimits = StreamLimits {
     calls_max: 64,
     held_bytes_max: 4 * MIB,
     questions_max: 1024,
-    cancelled_max: 65_536,
+    cancelled_max: CANCELLED_CALLS_MAX,
     exports_max: 256,
     capabilities_max: 16,
     unsent_pause_bytes: MIB,
@@ -135,7 +138,7 @@ impl StreamLimits {
         calls_max: 64,
         held_bytes_max: usize::MAX,
         questions_max: 1024,
-        cancelled_max: 65_536,
+        cancelled_max: CANCELLED_CALLS_MAX,
         exports_max: 8192,
         capabilities_max: 1024,
         // Its own calls: whoever makes them bounds them.

@@ -10,6 +10,7 @@ pub struct Meter {
     pub(crate) calls: Counter,
     pub(crate) calls_in_flight: Gauge,
     pub(crate) questions: Gauge,
+    pub(crate) abandoned: Gauge,
     pub(crate) exports: Gauge,
     pub(crate) unsent_bytes: Gauge,
     pub(crate) held_bytes: Gauge,
@@ -67,6 +68,11 @@ impl Meter {
             read_pauses: self.read_pauses.value(),
             violations: self.violations.value(),
         }
+    }
+
+    /// Our own calls that we cancelled and that were not answered since.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.abandoned.value()
     }
 
     /// Calls read on all streams.

@@ -26,7 +26,7 @@ mod writer;
 
 pub use budget::{Budget, Lease};
 pub(crate) use connection::{Gate, Network};
-pub use limits::{MeshLimits, StreamKind, StreamLimits};
+pub use limits::{CANCELLED_CALLS_MAX, MeshLimits, StreamKind, StreamLimits};
 pub use meter::{Meter, MeterFacts};
 pub(crate) use tables::Trust;
 pub(crate) use terms::Terms;

@@ -6,7 +6,7 @@
 //! capnp-rpc is known to answer with a panic, an endless loop or unbounded
 //! work, is refused before it gets there. No I/O and no clock in here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use capnp_rpc::rpc_capnp::{
@@ -59,6 +59,10 @@ pub(super) struct Tables {
     in_flight: usize,
     /// Cancelled, and not returned: capnp-rpc forgets to answer them.
     cancelled: usize,
+    /// Our own questions that were not answered yet.
+    asked: HashSet<u32>,
+    /// Those of them that we cancelled: the peer keeps a slot for each.
+    abandoned: HashSet<u32>,
 }
 
 impl Tables {
@@ -71,6 +75,8 @@ impl Tables {
             exported: 0,
             in_flight: 0,
             cancelled: 0,
+            asked: HashSet::new(),
+            abandoned: HashSet::new(),
         }
     }
 
@@ -99,7 +105,11 @@ impl Tables {
                 self.call(call.map_err(unreadable)?, limits)?;
                 return Ok(Incoming::Call);
             }
-            message::Return(returned) => self.check_return(returned.map_err(unreadable)?, limits)?,
+            message::Return(returned) => {
+                let returned = returned.map_err(unreadable)?;
+                self.answered(returned.get_answer_id());
+                self.check_return(returned, limits)?;
+            }
             message::Finish(finish) => {
                 let finish = finish.map_err(unreadable)?;
                 self.finish(finish.get_question_id(), finish.get_release_result_caps(), limits)?;
@@ -152,10 +162,12 @@ impl Tables {
                 self.returned(returned.get_answer_id(), returned.get_no_finish_needed(), exports);
             }
             Ok(message::Call(Ok(call))) => {
+                self.asked.insert(call.get_question_id());
                 if let Ok(payload) = call.get_params() {
                     self.export_all(payload);
                 }
             }
+            Ok(message::Finish(Ok(finish))) => self.abandon(finish.get_question_id()),
             Ok(message::Resolve(Ok(resolved))) => {
                 if let Ok(resolve::Cap(Ok(cap))) = resolved.which()
                     && let Some(id) = exported_id(cap)
@@ -254,6 +266,21 @@ impl Tables {
             return Err(limit(self.cancelled, "cancelled calls of one stream", limits.cancelled_max));
         }
         Ok(())
+    }
+
+    /// A question of ours is finished. One that was not answered is
+    /// abandoned; its number is not used again until it is.
+    fn abandon(&mut self, id: u32) {
+        if self.asked.remove(&id) && self.abandoned.insert(id) {
+            self.meter.abandoned.add(1);
+        }
+    }
+
+    fn answered(&mut self, id: u32) {
+        self.asked.remove(&id);
+        if self.abandoned.remove(&id) {
+            self.meter.abandoned.sub(1);
+        }
     }
 
     fn export_all(&mut self, payload: payload::Reader<'_>) -> Vec<u32> {
@@ -355,6 +382,7 @@ impl Drop for Tables {
         self.meter.calls_in_flight.sub(self.in_flight as u64);
         self.meter.questions.sub(self.questions() as u64);
         self.meter.exports.sub(self.exported as u64);
+        self.meter.abandoned.sub(self.abandoned.len() as u64);
     }
 }
 

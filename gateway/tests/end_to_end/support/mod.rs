@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lm_gateway::settings::Settings;
 use lm_gateway::{Config, Gateway};
-use lm_mesh::Server;
+use lm_mesh::{MeshLimits, Registry, Server};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -30,6 +30,8 @@ pub const ALICE: &str = "alice-token-alice-token-alice-token-alice";
 /// A directory with certificates and tokens, a fake collector, a gateway.
 pub struct World {
     pub script: Arc<Script>,
+    /// The collector's.
+    pub registry: Registry,
     pub addr: SocketAddr,
     collector_addr: SocketAddr,
     collector: Option<Server>,
@@ -45,6 +47,12 @@ impl World {
 
     /// `extra` goes to the end of the gateway's configuration.
     pub async fn with(extra: &str) -> World {
+        World::bounded(extra, MeshLimits::default()).await
+    }
+
+    /// As [`with`](World::with); what the gateway may hold at the collector is
+    /// bounded by `limits`.
+    pub async fn bounded(extra: &str, limits: MeshLimits) -> World {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -65,7 +73,10 @@ impl World {
         script.cache_ms.store(60_000, Ordering::Relaxed);
         script.epoch.store(7, Ordering::Relaxed);
 
-        let collector = collector::start(directory.path(), &script, ([127, 0, 0, 1], 0).into());
+        script.cancelled_max.store(limits.query.cancelled_max, Ordering::Relaxed);
+        let registry = Registry::new(limits);
+        let collector =
+            collector::start(directory.path(), &script, registry.clone(), ([127, 0, 0, 1], 0).into());
         let collector_addr = collector.local_addr();
         let text = format!(
             "listen = \"127.0.0.1:0\"\n[collector]\nendpoints = [\"{collector_addr}\"]\n\
@@ -87,6 +98,7 @@ impl World {
         });
         let world = World {
             script,
+            registry,
             addr: addr_rx.await.unwrap(),
             collector_addr,
             collector: Some(collector),
@@ -112,7 +124,12 @@ impl World {
     }
 
     pub fn start_collector(&mut self) {
-        self.collector = Some(collector::start(self.directory.path(), &self.script, self.collector_addr));
+        self.collector = Some(collector::start(
+            self.directory.path(),
+            &self.script,
+            self.registry.clone(),
+            self.collector_addr,
+        ));
     }
 
     /// Begins the gateway's drain.

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use lm_mesh::{
-    Admission, Attachment, Capability, Credentials, Host, Peer, Principal, Refusal, Role, Server,
-    ServerConfig, TokenTable, token_digest,
+    Admission, Attachment, Capability, Credentials, Host, Peer, Principal, Refusal, Registry, Role, Server,
+    ServerConfig, Terms, TokenTable, token_digest,
 };
 use lm_schema::DecodeLimits;
 use lm_schema::mesh_capnp::{credential, gateway_session, user_gate};
@@ -28,7 +28,7 @@ pub use script::{Chunk, Said, Script};
 
 use super::{ALICE, ROOT, WRITER};
 
-pub fn start(directory: &Path, script: &Arc<Script>, addr: SocketAddr) -> Server {
+pub fn start(directory: &Path, script: &Arc<Script>, registry: Registry, addr: SocketAddr) -> Server {
     let token = lm_mesh::read_secret(&directory.join("gateway.token")).unwrap();
     let mut table = TokenTable::default();
     table.add(token_digest(&token).unwrap(), Principal::new("gateway", Role::Gateway)).unwrap();
@@ -42,8 +42,7 @@ pub fn start(directory: &Path, script: &Arc<Script>, addr: SocketAddr) -> Server
         reset_key: [3; 64],
         workers: 1,
     };
-    Server::start(config, credentials, lm_mesh::Registry::default(), Arc::new(FakeHost(script.clone())))
-        .unwrap()
+    Server::start(config, credentials, registry, Arc::new(FakeHost(script.clone()))).unwrap()
 }
 
 struct FakeHost(Arc<Script>);
@@ -96,9 +95,10 @@ impl gateway_session::Server for FakeSession {
         _: gateway_session::QueryTicketParams,
         mut results: gateway_session::QueryTicketResults,
     ) -> Result<(), capnp::Error> {
-        let gate = capnp_rpc::new_client(FakeGate(self.script.clone()));
+        let gate = self.peer.grant().derive(Terms::default(), |_| FakeGate(self.script.clone()));
         let ticket = self.peer.tickets.issue(Attachment::Users(gate))?;
         results.get().set_ticket(&ticket);
+        results.get().set_cancelled_calls_max(self.script.cancelled_max.load(Ordering::Relaxed) as u32);
         Ok(())
     }
 }

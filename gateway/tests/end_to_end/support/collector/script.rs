@@ -21,6 +21,8 @@ pub struct Script {
     pub chunks: AtomicUsize,
     pub asked: Mutex<Vec<String>>,
     pub cache_ms: AtomicUsize,
+    /// 0: what the mesh does by default.
+    pub cancelled_max: AtomicUsize,
     /// Live events: `(position, text)`; positions have holes when some went.
     pub events: Mutex<Vec<(u64, String)>>,
     pub epoch: AtomicUsize,
