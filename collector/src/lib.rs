@@ -169,6 +169,7 @@ pub fn run(
         ServerConfig {
             listen: settings.ingest.listen,
             transport: settings.ingest.transport,
+            keep_alive: settings.ingest.keep_alive,
             operator_socket: settings.operator.socket,
             certificate: settings.ingest.certificate_file,
             key: settings.ingest.key_file,

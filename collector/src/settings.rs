@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lm_mesh::{MeshLimits, Transport};
+use lm_mesh::{KeepAlive, MeshLimits, Transport};
 use lm_schema::DecodeLimits;
 use lm_settings::{Mistake, Section, Value, units};
 
@@ -32,6 +32,7 @@ pub struct Settings {
 pub struct Ingest {
     pub listen: SocketAddr,
     pub transport: Transport,
+    pub keep_alive: KeepAlive,
     pub workers: u32,
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
@@ -123,6 +124,7 @@ impl Default for Settings {
             ingest: Ingest {
                 listen: (Ipv4Addr::UNSPECIFIED, 4433).into(),
                 transport: Transport::Auto,
+                keep_alive: KeepAlive::default(),
                 workers: 2,
                 certificate_file: "/etc/lightmetrics/tls/fullchain.pem".into(),
                 key_file: "/etc/lightmetrics/tls/key.pem".into(),
@@ -235,6 +237,8 @@ impl Ingest {
     fn take(&mut self, mut from: Section<'_, '_>) {
         from.read("listen", &mut self.listen, units::socket_addr);
         from.read("transport", &mut self.transport, |value| units::choice(value, &Transport::NAMES));
+        let KeepAlive { every, idle } = &mut self.keep_alive;
+        lm_settings::take_keep_alive(&mut from, every, idle);
         from.read("workers", &mut self.workers, |value| units::integer(value, 1..=64));
         let mut tls = from.section("tls");
         tls.read("certificate_file", &mut self.certificate_file, units::path);

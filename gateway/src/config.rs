@@ -50,6 +50,7 @@ impl From<Settings> for Config {
                 token: collector.auth_token_file,
                 transport: collector.transport,
                 retry_quic_after: collector.retry_quic_after,
+                keep_alive: collector.keep_alive,
             },
             path_prefix: api.path_prefix,
             cors_origins: api.cors_origins,

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lm_mesh::Transport;
+use lm_mesh::{KeepAlive, Transport};
 use lm_settings::{Mistake, Section, Value, units};
 
 pub use api::ApiSettings;
@@ -46,6 +46,7 @@ pub struct CollectorSettings {
     pub transport: Transport,
     /// How often a session over TCP looks whether QUIC works again.
     pub retry_quic_after: Duration,
+    pub keep_alive: KeepAlive,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,7 @@ impl Default for Settings {
                 auth_token_file: "/etc/lightmetrics/gateway-token".into(),
                 transport: Transport::Auto,
                 retry_quic_after: Duration::from_secs(300),
+                keep_alive: KeepAlive::default(),
             },
             api: ApiSettings::default(),
             limits: LimitSettings {
@@ -190,6 +192,8 @@ impl CollectorSettings {
         from.read("retry_quic_after", &mut self.retry_quic_after, |value| {
             units::duration(value, Duration::from_secs(1)..=Duration::from_secs(24 * 3600))
         });
+        let KeepAlive { every, idle } = &mut self.keep_alive;
+        lm_settings::take_keep_alive(&mut from, every, idle);
         from.finish();
     }
 }

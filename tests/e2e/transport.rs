@@ -103,16 +103,14 @@ fn a_new_address_keeps_the_session() {
         if remote.starts_with(&namespace.address(3)) { Ok(session) } else { Err(remote.to_owned()) }
     });
     assert_eq!((&after["id"], &after["transport"]), (&before["id"], &"quic".into()));
+    assert_eq!((&before["migrations"], &after["migrations"]), (&0.into(), &1.into()));
     expect_lines(&system.api, "a", writer.written(), SOON);
     assert_eq!(session(&system).unwrap()["id"], before["id"]);
 }
 
-#[test]
-fn a_nat_that_forgets_keeps_the_session() {
-    // Nothing to send but heartbeats.
-    let Some((system, namespace)) = apart(&[("metrics.interval", "1m")]) else { return };
-    // Every mapping gets a port at random and is forgotten after a second;
-    // what comes without one is dropped.
+/// Every mapping gets a port at random and is forgotten after `seconds`; what
+/// comes without one is dropped.
+fn behind_a_nat(namespace: &Namespace, seconds: u32) {
     for rule in [
         "add table ip lm",
         "add chain ip lm post { type nat hook postrouting priority 100 ; }",
@@ -123,23 +121,65 @@ fn a_nat_that_forgets_keeps_the_session() {
         namespace.nft(rule);
     }
     for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
-        namespace.sysctl(&format!("net/netfilter/{name}"), "1");
+        namespace.sysctl(&format!("net/netfilter/{name}"), &seconds.to_string());
     }
+}
+
+/// The session after `beats` more heartbeats, one every ten seconds, and
+/// nothing else to send.
+#[track_caller]
+fn after_heartbeats(system: &System, before: &Value, beats: i64) -> Value {
+    let last = before["last_heartbeat_unix_ms"].as_i64().unwrap() + beats * 10_000 - 5_000;
+    let within = Duration::from_secs(beats as u64 * 10 + 20);
+    eventually("more heartbeats", within, || {
+        let session = session(system)?;
+        match session["last_heartbeat_unix_ms"].as_i64() {
+            Some(at) if at > last => Ok(session),
+            at => Err(format!("{at:?}")),
+        }
+    })
+}
+
+#[test]
+fn a_nat_that_forgets_keeps_the_session() {
+    // Nothing to send but heartbeats.
+    let Some((system, namespace)) = apart(&[("metrics.interval", "1m")]) else { return };
+    behind_a_nat(&namespace, 1);
     let mut writer = LineWriter::new(&system.agents[0].logs, 0);
     writer.write(10);
     expect_lines(&system.api, "a", writer.written(), SOON);
     let before = session(&system).unwrap();
-    // Two heartbeats: over ten times the timeout, all of it idle.
-    let beats = before["last_heartbeat_unix_ms"].as_i64().unwrap() + 15_000;
-    let after = eventually("two more heartbeats", Duration::from_secs(40), || {
-        let session = session(&system)?;
-        match session["last_heartbeat_unix_ms"].as_i64() {
-            Some(at) if at > beats => Ok(session),
-            at => Err(format!("{at:?}")),
-        }
-    });
+    // Over ten times the timeout, all of it idle.
+    let after = after_heartbeats(&system, &before, 2);
     assert_eq!((&after["id"], &after["transport"]), (&before["id"], &"quic".into()));
     assert_ne!(after["remote"], before["remote"], "the NAT gave no other port");
+    let moved = after["migrations"].as_u64().unwrap() - before["migrations"].as_u64().unwrap();
+    assert!((1..=2).contains(&moved), "{moved} changes of address with 2 heartbeats");
+    writer.write(10);
+    expect_lines(&system.api, "a", writer.written(), SOON);
+}
+
+#[test]
+fn keep_alives_alone_hold_a_nats_mapping() {
+    let settings = [("metrics.interval", "10m"), ("collector.keep_alive", "500ms")];
+    let Some((system, namespace)) = apart(&settings) else { return };
+    // Heartbeats are five times as far apart.
+    behind_a_nat(&namespace, 2);
+    let mut writer = LineWriter::new(&system.agents[0].logs, 0);
+    writer.write(10);
+    expect_lines(&system.api, "a", writer.written(), SOON);
+    // The first measurements are out of the way.
+    let before = after_heartbeats(&system, &session(&system).unwrap(), 1);
+    let after = after_heartbeats(&system, &before, 2);
+    let of =
+        |session: &Value| (session["id"].clone(), session["remote"].clone(), session["migrations"].clone());
+    assert_eq!(of(&after), of(&before), "the mapping was not held for ten times its timeout");
+    let bytes = |key: &str| after[key].as_u64().unwrap() - before[key].as_u64().unwrap();
+    println!(
+        "two heartbeats and their keep-alives: {} B in, {} B out",
+        bytes("bytes_received"),
+        bytes("bytes_sent")
+    );
     writer.write(10);
     expect_lines(&system.api, "a", writer.written(), SOON);
 }

@@ -72,6 +72,7 @@ impl MeshConfig {
             token: self.token.clone(),
             transport: Transport::Auto,
             retry_quic_after: Duration::from_secs(300),
+            keep_alive: lm_mesh::KeepAlive::default(),
         };
         let peer = PeerDescription {
             product: "lm-test".to_owned(),

@@ -9,7 +9,7 @@ mod metrics;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lm_mesh::Transport;
+use lm_mesh::{KeepAlive, Transport};
 use lm_settings::{Mistake, Section, Value, units};
 
 use crate::sources::logs::LogsOptions;
@@ -45,6 +45,7 @@ pub struct Collector {
     pub transport: Transport,
     /// How often a session over TCP looks whether QUIC works again.
     pub retry_quic_after: Duration,
+    pub keep_alive: KeepAlive,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +127,7 @@ impl Default for Settings {
                 auth_token_file: "/etc/lightmetrics/token".into(),
                 transport: Transport::Auto,
                 retry_quic_after: Duration::from_secs(300),
+                keep_alive: KeepAlive::default(),
             },
             queue: Queue {
                 dir: "/var/lib/lightmetrics/queue".into(),
@@ -200,6 +202,8 @@ impl Collector {
         section.read("retry_quic_after", &mut self.retry_quic_after, |v| {
             units::duration(v, Duration::from_secs(1)..=Duration::from_secs(24 * 3600))
         });
+        let KeepAlive { every, idle } = &mut self.keep_alive;
+        lm_settings::take_keep_alive(&mut section, every, idle);
         section.finish();
     }
 }

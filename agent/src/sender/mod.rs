@@ -82,6 +82,7 @@ impl Sender {
             token: settings.collector.auth_token_file.clone(),
             transport: settings.collector.transport,
             retry_quic_after: settings.collector.retry_quic_after,
+            keep_alive: settings.collector.keep_alive,
         });
         let peer = PeerDescription {
             product: "lm-agent".to_owned(),

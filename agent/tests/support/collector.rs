@@ -71,6 +71,7 @@ impl Shared {
         let config = ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             transport: lm_mesh::Transport::Auto,
+            keep_alive: lm_mesh::KeepAlive::default(),
             operator_socket: None,
             certificate: place.path("cert.pem"),
             key: place.path("key.pem"),

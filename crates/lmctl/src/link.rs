@@ -67,6 +67,7 @@ async fn dial(connection: Connection, peer: &PeerDescription) -> Result<Connecte
             Transport::Tcp => lm_mesh::Transport::Tcp,
         },
         retry_quic_after: RETRY_QUIC_AFTER,
+        keep_alive: lm_mesh::KeepAlive::default(),
     };
     Dialer::new(config).dial(peer, &[], &[]).await
 }

@@ -15,7 +15,7 @@ use crate::link::Link;
 use crate::reach::{Outgoing, Probe, Reached, reach, reach_local};
 use crate::secret::{SecretError, read_secret};
 use crate::tickets::Attachment;
-use crate::{CloseCode, Closing, PathFacts, PeerDescription, TlsError, Transport};
+use crate::{CloseCode, Closing, KeepAlive, PathFacts, PeerDescription, TlsError, Transport};
 
 /// Name resolution, handshake and login together.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ pub struct DialerConfig {
     /// With [`Transport::Auto`]: how often a session over TCP looks whether
     /// QUIC gets through again.
     pub retry_quic_after: Duration,
+    pub keep_alive: KeepAlive,
 }
 
 /// Why no session came about. The variants differ in what the caller does.

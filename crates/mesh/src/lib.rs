@@ -54,7 +54,7 @@ pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfi
 pub use session::{AgentReport, Incidents, PathFacts, PeerDescription, Registry, Session};
 pub use tickets::{Attachment, Tickets};
 pub use tls::{Certificates, TlsError, check_certificate};
-pub use transport::Transport;
+pub use transport::{KeepAlive, Transport};
 
 /// The application protocol that both sides must agree on.
 pub const ALPN: &[u8] = b"lightmetrics/1";

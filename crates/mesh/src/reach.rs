@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use crate::link::{Link, Stream};
 use crate::pipe::{Io, Pipe, Wire, write_open};
 use crate::tcp::{self, Secret};
-use crate::{CloseCode, DialError, DialerConfig, Remote, Transport, tls, transport};
+use crate::{CloseCode, DialError, DialerConfig, KeepAlive, Remote, Transport, tls, transport};
 
 /// How long QUIC has before TCP is tried.
 const QUIC_DEADLINE: Duration = Duration::from_secs(3);
@@ -34,6 +34,7 @@ pub(crate) enum Outgoing {
     Tcp {
         to: Target,
         tls: Arc<rustls::ClientConfig>,
+        keep_alive: KeepAlive,
         secret: Secret,
         wire: Arc<Wire>,
     },
@@ -75,9 +76,9 @@ impl Outgoing {
                 let (send, receive) = connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
                 Ok(Stream::Quic(send, receive))
             }
-            Outgoing::Tcp { to, tls, secret, wire } => {
+            Outgoing::Tcp { to, tls, keep_alive, secret, wire } => {
                 let opening = async {
-                    let (mut io, _) = connect_tcp(to, tls).await?;
+                    let (mut io, _) = connect_tcp(to, tls, *keep_alive).await?;
                     write_open(&mut *io, Some(secret)).await?;
                     io::Result::Ok(io)
                 };
@@ -135,10 +136,10 @@ pub(crate) async fn reach(
     let to = Target { addr, name };
     let tls = tls::client(&config.ca)?;
     if config.transport == Transport::Tcp {
-        return reach_tcp(to, Arc::new(tls)).await.map_err(failed);
+        return reach_tcp(to, Arc::new(tls), config.keep_alive).await.map_err(failed);
     }
     let mut quic = quinn::ClientConfig::new(Arc::new(tls::quic_client(tls.clone())?));
-    quic.transport_config(transport::client());
+    quic.transport_config(transport::client(config.keep_alive));
     let udp = udp_endpoint(socket, addr)?;
     if config.transport == Transport::Quic {
         return reach_quic(udp, quic, &to).await.map_err(failed);
@@ -150,7 +151,7 @@ pub(crate) async fn reach(
         Err(_) => format!("no answer within {} s", QUIC_DEADLINE.as_secs()),
     };
     let probe = Probe { endpoint: udp.clone(), config: quic, to: to.clone(), every: config.retry_quic_after };
-    match reach_tcp(to, Arc::new(tls)).await {
+    match reach_tcp(to, Arc::new(tls), config.keep_alive).await {
         Ok(reached) => {
             tracing::info!(endpoint, %why, "QUIC does not get through; using TLS over TCP");
             Ok(Reached { probe: Some(probe), ..reached })
@@ -194,9 +195,13 @@ async fn reach_quic(
     })
 }
 
-async fn reach_tcp(to: Target, tls: Arc<rustls::ClientConfig>) -> Result<Reached, Failure> {
+async fn reach_tcp(
+    to: Target,
+    tls: Arc<rustls::ClientConfig>,
+    keep_alive: KeepAlive,
+) -> Result<Reached, Failure> {
     let opening = async {
-        let (mut io, secret) = connect_tcp(&to, &tls).await?;
+        let (mut io, secret) = connect_tcp(&to, &tls, keep_alive).await?;
         write_open(&mut *io, None).await?;
         io::Result::Ok((io, secret))
     };
@@ -208,7 +213,7 @@ async fn reach_tcp(to: Target, tls: Arc<rustls::ClientConfig>) -> Result<Reached
         }
     })?;
     let wire = Arc::new(Wire::new("tcp", Remote::Socket(to.addr)));
-    Ok(piped(io, wire, |wire| Outgoing::Tcp { to, tls, secret, wire }))
+    Ok(piped(io, wire, |wire| Outgoing::Tcp { to, tls, keep_alive, secret, wire }))
 }
 
 /// A session whose control stream is this pipe.
@@ -224,10 +229,14 @@ fn piped(io: Box<dyn Io>, wire: Arc<Wire>, streams: impl FnOnce(Arc<Wire>) -> Ou
     }
 }
 
-async fn connect_tcp(to: &Target, tls: &Arc<rustls::ClientConfig>) -> io::Result<(Box<dyn Io>, Secret)> {
+async fn connect_tcp(
+    to: &Target,
+    tls: &Arc<rustls::ClientConfig>,
+    keep_alive: KeepAlive,
+) -> io::Result<(Box<dyn Io>, Secret)> {
     let name = ServerName::try_from(to.name.clone()).map_err(io::Error::other)?;
     let socket = TcpStream::connect(to.addr).await?;
-    tcp::configure(&socket)?;
+    tcp::configure(&socket, keep_alive)?;
     let tls = TlsConnector::from(tls.clone()).connect(name, socket).await?;
     let secret = tcp::session_secret(tls.get_ref().1).map_err(io::Error::other)?;
     Ok((Box::new(tls), secret))

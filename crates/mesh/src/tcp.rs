@@ -8,14 +8,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::KeepAlive;
 use crate::pipe::SECRET_BYTES;
 
-/// An idle connection is asked for a sign of life this often, which also keeps
-/// a NAT's memory of it.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Bytes that are not acknowledged for this long end the connection, as does
-/// silence: the same 60 s that QUIC has.
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections that the kernel keeps for us before we accept them.
 const BACKLOG: i32 = 1024;
 
@@ -37,12 +32,15 @@ pub(crate) fn session_secret<Side>(
     connection.export_keying_material([0; SECRET_BYTES], EXPORTER_LABEL, None)
 }
 
-pub(crate) fn configure(socket: &tokio::net::TcpStream) -> io::Result<()> {
+/// Bytes that are not acknowledged within the idle time end the connection, as
+/// does silence.
+pub(crate) fn configure(socket: &tokio::net::TcpStream, keep_alive: KeepAlive) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
-    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE).with_retries(4);
-    socket.set_tcp_keepalive(&keep_alive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    // The kernel counts in seconds.
+    let every = keep_alive.every.max(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every).with_retries(4))?;
+    socket.set_tcp_user_timeout(Some(keep_alive.idle))
 }
 
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -26,6 +26,23 @@ impl Transport {
         [("auto", Transport::Auto), ("quic", Transport::Quic), ("tcp", Transport::Tcp)];
 }
 
+/// How an idle session is kept, over QUIC and TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// A silent path is given a sign of life this often, which also keeps a
+    /// NAT's memory of it. Costs a packet and its answer.
+    pub every: Duration,
+    /// Silence of this length ends the session. Over QUIC the smaller of both
+    /// sides' counts.
+    pub idle: Duration,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        KeepAlive { every: Duration::from_secs(15), idle: Duration::from_secs(60) }
+    }
+}
+
 /// Streams of one connection: control, bulk or query, and one to spare while
 /// an old one is torn down.
 pub(crate) const STREAMS_MAX: u32 = 4;
@@ -37,8 +54,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// that it may send.
 const STRANGER_WINDOW_BYTES: u32 = 128 << 10;
 const SEND_WINDOW_BYTES: u64 = 2 << 20;
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const IDLE_MS: u32 = 60_000;
 /// Both directions; asked for, and what the kernel granted is logged.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Below this, loss under load is certain.
@@ -68,14 +83,14 @@ impl quinn::ConnectionIdGenerator for RandomConnectionIds {
 }
 
 /// Settings of a client. A server opens no streams, so it grants none.
-pub(crate) fn client() -> Arc<TransportConfig> {
-    Arc::new(config(0, CONNECTION_WINDOW_BYTES))
+pub(crate) fn client(keep_alive: KeepAlive) -> Arc<TransportConfig> {
+    Arc::new(config(0, CONNECTION_WINDOW_BYTES, keep_alive))
 }
 
 /// Settings of a server for a peer that has not logged in: control alone, and
 /// little memory.
-pub(crate) fn stranger() -> Arc<TransportConfig> {
-    Arc::new(config(1, STRANGER_WINDOW_BYTES))
+pub(crate) fn stranger(keep_alive: KeepAlive) -> Arc<TransportConfig> {
+    Arc::new(config(1, STRANGER_WINDOW_BYTES, keep_alive))
 }
 
 /// What a peer gets once it has logged in.
@@ -84,7 +99,8 @@ pub(crate) fn trust(connection: &quinn::Connection) {
     connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
 }
 
-fn config(streams_granted: u32, connection_window_bytes: u32) -> TransportConfig {
+fn config(streams_granted: u32, connection_window_bytes: u32, keep_alive: KeepAlive) -> TransportConfig {
+    let idle_ms = u32::try_from(keep_alive.idle.as_millis()).unwrap_or(u32::MAX);
     let mut ack_frequency = AckFrequencyConfig::default();
     ack_frequency.ack_eliciting_threshold(VarInt::from_u32(10));
     let mut config = TransportConfig::default();
@@ -95,8 +111,8 @@ fn config(streams_granted: u32, connection_window_bytes: u32) -> TransportConfig
         .receive_window(VarInt::from_u32(connection_window_bytes))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
+        .keep_alive_interval(Some(keep_alive.every))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_ms))))
         .ack_frequency_config(Some(ack_frequency));
     config
 }

@@ -120,6 +120,7 @@ impl Bench {
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             transport: Transport::Auto,
+            keep_alive: lm_mesh::KeepAlive::default(),
             operator_socket: None,
             certificate: path("chain.pem"),
             key: path("key.pem"),
@@ -195,6 +196,7 @@ impl Bench {
             token: self.path("token-2"),
             transport: Transport::Quic,
             retry_quic_after: Duration::from_secs(300),
+            keep_alive: lm_mesh::KeepAlive::default(),
         });
         let peer = PeerDescription::default();
         let connected = dialer.dial(&peer, b"", &[]).await.unwrap();

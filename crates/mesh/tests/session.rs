@@ -132,6 +132,7 @@ impl Bench {
         let config = ServerConfig {
             listen,
             transport: self.listen_with,
+            keep_alive: lm_mesh::KeepAlive::default(),
             operator_socket: Some(self.path("operator.sock")),
             certificate: self.path("chain.pem"),
             key: self.path("key.pem"),
@@ -167,6 +168,7 @@ impl Bench {
             token: self.path(token),
             transport: self.transport,
             retry_quic_after: Duration::from_millis(200),
+            keep_alive: lm_mesh::KeepAlive::default(),
         })
     }
 

@@ -6,6 +6,7 @@
 //! did not ask for is a mistake. Nothing that a file names is opened here.
 
 mod document;
+mod keep_alive;
 pub mod units;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use toml::de::DeTable;
 
 pub use document::{Mistake, Section, nearest};
 use document::{Mistakes, line_of};
+pub use keep_alive::take_keep_alive;
 
 /// What a file says for one key: the argument of the parsers in [`units`] and
 /// of a process's own.

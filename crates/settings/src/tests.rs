@@ -370,3 +370,25 @@ fn a_file_of_the_largest_size_is_read() {
     std::fs::write(&file, vec![b'\n'; FILE_BYTES_MAX as usize]).unwrap();
     assert_eq!(read(&file, take), Ok(good("")));
 }
+
+#[test]
+fn an_idle_session_may_lose_one_sign_of_life() {
+    let parse = |text: &str| {
+        parse(Path::new("x.toml"), text, |root| {
+            let (mut every, mut idle) = (Duration::from_secs(15), Duration::from_secs(60));
+            take_keep_alive(root, &mut every, &mut idle);
+            (every, idle)
+        })
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(parse(""), Ok((seconds(15), seconds(60))));
+    assert_eq!(parse("keep_alive = \"5s\"\nidle_timeout = \"10s\""), Ok((seconds(5), seconds(10))));
+    for (text, says) in [
+        ("idle_timeout = \"20s\"", "x.toml:1: idle_timeout (20s) must be at least twice keep_alive (15s)"),
+        ("keep_alive = \"40s\"", "idle_timeout (60s) must be at least twice keep_alive (40s)"),
+        ("keep_alive = \"1ms\"", "keep_alive is"),
+    ] {
+        let mistakes = parse(text).unwrap_err();
+        assert!(mistakes[0].to_string().contains(says), "{mistakes:?}");
+    }
+}

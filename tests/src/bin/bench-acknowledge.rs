@@ -35,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         token: PathBuf::from(token),
         transport: Transport::Auto,
         retry_quic_after: Duration::from_secs(300),
+        keep_alive: lm_mesh::KeepAlive::default(),
     };
     tokio::task::LocalSet::new().block_on(&runtime, run(config, PathBuf::from(dir), rate, seconds))
 }

@@ -200,6 +200,7 @@ fn main() -> anyhow::Result<()> {
                 token: config.token.clone(),
                 transport: lm_mesh::Transport::Quic,
                 retry_quic_after: Duration::from_secs(300),
+                keep_alive: lm_mesh::KeepAlive::default(),
             };
             let one = |name| One { name, connected: None, sink: None, maker: BatchMaker::new(1) };
             let part = Part {

@@ -340,6 +340,7 @@ impl Bench {
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             transport: lm_mesh::Transport::Auto,
+            keep_alive: lm_mesh::KeepAlive::default(),
             operator_socket: None,
             certificate: path("chain.pem"),
             key: path("key.pem"),

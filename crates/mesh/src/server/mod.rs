@@ -26,7 +26,9 @@ use lm_schema::{mesh_capnp, operator_capnp};
 use tokio::sync::{mpsc, watch};
 
 use crate::tickets::Tickets;
-use crate::{Certificates, Credentials, Grant, Registry, Session, TlsError, Transport, tcp, tls, transport};
+use crate::{
+    Certificates, Credentials, Grant, KeepAlive, Registry, Session, TlsError, Transport, tcp, tls, transport,
+};
 use pipes::Listeners;
 
 /// A peer that does not log in is cut after this long.
@@ -45,6 +47,7 @@ pub struct ServerConfig {
     /// For UDP and TCP alike.
     pub listen: SocketAddr,
     pub transport: Transport,
+    pub keep_alive: KeepAlive,
     /// Where processes of this host's root and of our own user log in as
     /// operators, without a token.
     pub operator_socket: Option<PathBuf>,
@@ -165,7 +168,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let mut server = Server { local_addr, registry, certificates, stop, threads: Vec::new() };
         if tcp.is_some() || local.is_some() {
-            let listeners = Listeners { tcp: tcp.map(|tcp| (tcp, crypto.clone())), local };
+            let listeners =
+                Listeners { tcp: tcp.map(|tcp| (tcp, crypto.clone())), local, keep_alive: config.keep_alive };
             let (shared, stopped) = (shared.clone(), stopped.clone());
             let body = move || pipes::work(listeners, shared, stopped);
             server.threads.push(threads::spawn("mesh-tcp", body)?);
@@ -186,7 +190,7 @@ impl Server {
         stopped: watch::Receiver<bool>,
     ) -> Result<(), ServerError> {
         let mut quic = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        quic.transport_config(transport::stranger())
+        quic.transport_config(transport::stranger(config.keep_alive))
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX)
             .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);

@@ -27,7 +27,7 @@ use crate::link::{Incoming, Link, Stream};
 use crate::pipe::{Io, Pipe, Wire, read_open};
 use crate::tcp::{self, Secret};
 use crate::transport::STREAMS_MAX;
-use crate::{CloseCode, Remote, pipe};
+use crate::{CloseCode, KeepAlive, Remote, pipe};
 
 /// Connections that have not logged in or joined a session yet.
 const HALF_OPEN_MAX: u64 = 1024;
@@ -37,11 +37,11 @@ const CONNECTIONS_MAX: u64 = 8192;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the thread listens on.
-#[derive(Default)]
 pub(super) struct Listeners {
     pub tcp: Option<(std::net::TcpListener, rustls::ServerConfig)>,
     /// With its path, to remove it in the end.
     pub local: Option<(std::os::unix::net::UnixListener, PathBuf)>,
+    pub keep_alive: KeepAlive,
 }
 
 /// Runs the thread until `stopped`.
@@ -58,6 +58,7 @@ async fn run(listeners: Listeners, shared: Arc<Shared>, mut stopped: watch::Rece
         shared,
         half_open: semaphore(HALF_OPEN_MAX.min(files / 4)),
         connections: semaphore(CONNECTIONS_MAX.min(files / 2)),
+        keep_alive: listeners.keep_alive,
         joining: RefCell::default(),
         wires: RefCell::default(),
     });
@@ -135,6 +136,7 @@ struct Door {
     shared: Arc<Shared>,
     half_open: Arc<Semaphore>,
     connections: Arc<Semaphore>,
+    keep_alive: KeepAlive,
     /// Sessions that are logged in.
     joining: RefCell<HashMap<Secret, Joining>>,
     /// Every control connection, logged in or not.
@@ -176,7 +178,7 @@ impl Door {
         place: Place,
     ) {
         let opening = async {
-            tcp::configure(&socket)?;
+            tcp::configure(&socket, self.keep_alive)?;
             let tls = acceptor.accept(socket).await?;
             let secret = tcp::session_secret(tls.get_ref().1).map_err(io::Error::other)?;
             let mut io: Box<dyn Io> = Box::new(tls);

@@ -274,6 +274,7 @@ impl Bench {
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             transport: Transport::Auto,
+            keep_alive: lm_mesh::KeepAlive::default(),
             operator_socket: None,
             certificate: path("chain.pem"),
             key: path("key.pem"),
@@ -302,6 +303,7 @@ impl Bench {
             token: self.dir.path().join(format!("token-{index}")),
             transport: self.transport,
             retry_quic_after: Duration::from_secs(300),
+            keep_alive: lm_mesh::KeepAlive::default(),
         };
         let peer = PeerDescription { product: "test".to_owned(), ..PeerDescription::default() };
         Dialer::new(config).dial(&peer, b"", &[]).await

@@ -36,6 +36,7 @@ pub fn start(directory: &Path, script: &Arc<Script>, registry: Registry, addr: S
     let config = ServerConfig {
         listen: addr,
         transport: lm_mesh::Transport::Auto,
+        keep_alive: lm_mesh::KeepAlive::default(),
         operator_socket: None,
         certificate: directory.join("cert.pem"),
         key: directory.join("key.pem"),
