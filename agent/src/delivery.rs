@@ -206,6 +206,15 @@ impl<P: Copy + Ord> Delivery<P> {
         self.lanes.iter().all(|lane| matches!(lane.state, State::Empty) && lane.sent.is_empty())
     }
 
+    /// Whatever waits for a time is done at once: somebody asked for it.
+    pub fn handle_hurry(&mut self) {
+        for lane in &mut self.lanes {
+            if matches!(lane.state, State::Waiting { .. }) {
+                lane.state = State::Flowing;
+            }
+        }
+    }
+
     /// The queue may have more of `stream` than it had.
     pub fn handle_growth(&mut self, stream: Stream) {
         let lane = &mut self.lanes[stream as usize];

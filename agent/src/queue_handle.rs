@@ -91,6 +91,8 @@ pub enum Command {
     },
     Rewind(Stream),
     Acknowledge(Acknowledgement),
+    /// Sync what is not synced yet, and say what the queue holds now.
+    Publish,
     /// Read no more, sync, and go on answering questions.
     CloseSources,
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::batcher::Batcher;
 use crate::cli::{Cli, Command, QueueCommand, SetupArgs};
-use crate::config::{DEFAULTS, Settings};
+use crate::config::{DEFAULTS, Loaded, Settings};
 use crate::counters::Counters;
 use crate::intake::{self, Mode, Running, Sources};
 use crate::logging::{self, Output};
@@ -98,13 +98,18 @@ fn set_up(args: SetupArgs) -> Result<ExitCode, Failure> {
 }
 
 fn load(file: &Path, output: Output) -> Result<Arc<Settings>, Failure> {
-    let settings = settings(file)?;
-    logging::start(&settings.log, output);
-    Ok(Arc::new(settings))
+    Ok(Arc::new(loaded(file, output)?.settings))
+}
+
+/// As [`load`], with the digest of the file.
+fn loaded(file: &Path, output: Output) -> Result<Loaded, Failure> {
+    let loaded = settings(file)?;
+    logging::start(&loaded.settings.log, output);
+    Ok(loaded)
 }
 
 /// Every mistake is on standard error already when this fails.
-fn settings(file: &Path) -> Result<Settings, Failure> {
+fn settings(file: &Path) -> Result<Loaded, Failure> {
     Settings::load(file).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
         Failure { message: String::new(), code: exit::CONFIG }
@@ -180,7 +185,8 @@ fn queue_reassign(file: &Path) -> Result<ExitCode, Failure> {
 
 /// `--once` and `--flush`.
 fn deliver(file: &Path, mode: Mode) -> Result<ExitCode, Failure> {
-    let settings = load(file, Output::Stderr)?;
+    let Loaded { settings, sha256 } = loaded(file, Output::Stderr)?;
+    let settings = Arc::new(settings);
     let counters = Arc::new(Counters::default());
     let Running { queue, facts, thread } =
         intake::start(settings.clone(), open_queue(&settings)?, mode, counters.clone())?;
@@ -188,7 +194,7 @@ fn deliver(file: &Path, mode: Mode) -> Result<ExitCode, Failure> {
         let (_goal, goal) = watch::channel(Goal::DrainedOrRefused);
         // The queue is published once everything is collected.
         let mut collected = facts.clone();
-        let sender = Sender::new(settings.clone(), queue, facts, goal, counters);
+        let sender = Sender::new(settings.clone(), sha256, queue, facts, goal, counters);
         let reached = sender.reached();
         let mut signals = Signals::new()?;
         let delivery = async {
@@ -213,7 +219,8 @@ fn deliver(file: &Path, mode: Mode) -> Result<ExitCode, Failure> {
 }
 
 fn daemon(file: &Path) -> Result<ExitCode, Failure> {
-    let settings = load(file, Output::Stdout)?;
+    let Loaded { settings, sha256 } = loaded(file, Output::Stdout)?;
+    let settings = Arc::new(settings);
     let counters = Arc::new(Counters::default());
     let outbox = open_queue(&settings)?;
     let Running { queue, facts, thread } =
@@ -222,7 +229,8 @@ fn daemon(file: &Path) -> Result<ExitCode, Failure> {
     on_runtime(async {
         let mut signals = Signals::new()?;
         let (goal_tx, goal) = watch::channel(Goal::Forever);
-        let mut sending = pin!(Sender::new(settings.clone(), queue.clone(), facts, goal, counters).run());
+        let mut sending =
+            pin!(Sender::new(settings.clone(), sha256, queue.clone(), facts, goal, counters).run());
         let supervisor = Supervisor::from_env();
         supervisor.ready();
         tokio::select! {

@@ -47,7 +47,7 @@ use ingest::{Core, CoreOptions, StoreMetrics};
 use metadata::Metadata;
 use own::HostWatch;
 use query::{Pool, QueryContext};
-use session::{CollectorHost, Limiters};
+use session::{CollectorHost, Controls, Limiters};
 use settings::Settings;
 use spool::{Spool, SpoolOptions};
 use state::{Denials, State};
@@ -162,6 +162,7 @@ pub fn run(
         batch_bytes_max: settings.ingest.max_batch_bytes as u32,
         calls_in_flight_max: settings.ingest.max_calls_in_flight as u16,
         registry: registry.clone(),
+        controls: Controls::default(),
         denials,
         started: Instant::now(),
     });

@@ -8,10 +8,12 @@
 //! UTF-8 gets replacement characters; only a message that is no message of
 //! this schema is an error.
 
+mod agents;
 mod capabilities;
 mod mesh;
 mod sessions;
 
+pub use agents::{AgentAnswer, AgentStatus};
 pub use capabilities::{CallFacts, CapabilityFacts, CapabilityFilter, Tap, TapCost, TapFilter, Target};
 pub use mesh::{Denial, InterfaceFacts, MeshStatus, MethodFacts, ReloadedPart, RevokeOutcome};
 pub use sessions::{AdmissionFacts, SessionFacts};

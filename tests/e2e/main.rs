@@ -5,6 +5,7 @@ mod backlog;
 mod clocks;
 mod commands;
 mod contract;
+mod control;
 mod dashboards;
 mod disks;
 mod emptied;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use lm_mesh::{Connected, Granted};
 use lm_schema::operator::{
-    CapabilityFacts, CapabilityFilter, Denial, MeshStatus, RevokeOutcome, SessionFacts, Target, read_list,
+    AgentAnswer, CapabilityFacts, CapabilityFilter, Denial, MeshStatus, RevokeOutcome, SessionFacts, Target,
+    read_list,
 };
 use lm_schema::operator_capnp::operator;
 
@@ -71,6 +72,12 @@ impl OperatorSession {
         target.write(request.get().init_target());
         request.get().set_reason(reason);
         ask!(request, got => RevokeOutcome::read(got.get_outcome()?).map_err(malformed)?)
+    }
+
+    pub async fn agent_status(&self, agent: &str) -> Answer<AgentAnswer> {
+        let mut request = self.operator.agent_status_request();
+        request.get().set_identity(agent);
+        ask!(request, got => AgentAnswer::read(got.get_answer()?).map_err(malformed)?)
     }
 
     pub async fn deny(&self, identity: &str, reason: &str) -> Answer<RevokeOutcome> {

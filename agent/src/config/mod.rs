@@ -46,6 +46,15 @@ pub struct Collector {
     /// How often a session over TCP looks whether QUIC works again.
     pub retry_quic_after: Duration,
     pub keep_alive: KeepAlive,
+    /// Whether the collector may ask for our status and for a flush.
+    pub control: bool,
+}
+
+/// A file's settings, and the digest of its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub sha256: [u8; 32],
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +137,7 @@ impl Default for Settings {
                 transport: Transport::Auto,
                 retry_quic_after: Duration::from_secs(300),
                 keep_alive: KeepAlive::default(),
+                control: false,
             },
             queue: Queue {
                 dir: "/var/lib/lightmetrics/queue".into(),
@@ -163,8 +173,11 @@ impl Settings {
     /// # Errors
     ///
     /// Every mistake in the file, in the order of lines; never an empty list.
-    pub fn load(file: &Path) -> Result<Settings, Vec<Mistake>> {
-        lm_settings::read(file, Settings::take)
+    pub fn load(file: &Path) -> Result<Loaded, Vec<Mistake>> {
+        let text = lm_settings::read_text(file, lm_settings::FILE_BYTES_MAX)?;
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
+        Ok(Loaded { settings: Settings::parse(file, &text)?, sha256 })
     }
 
     /// Checks `text`, which came from `file`.
@@ -204,6 +217,7 @@ impl Collector {
         });
         let KeepAlive { every, idle } = &mut self.keep_alive;
         lm_settings::take_keep_alive(&mut section, every, idle);
+        section.read("control", &mut self.control, units::flag);
         section.finish();
     }
 }

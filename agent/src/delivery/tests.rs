@@ -310,3 +310,14 @@ fn a_new_incarnation_waits_for_the_one_before_it() {
     }
     assert_eq!(ids(&run(&mut delivery, 2)), [(8, 0)]);
 }
+
+#[test]
+fn a_hurry_ends_waits_and_nothing_else() {
+    let mut bench = Bench::new([1, 1, 0]);
+    assert_eq!(bench.run(), "m0 l0");
+    bench.answer(Stream::Metrics, 0, Outcome::RetryAfter(Duration::from_secs(5)));
+    assert_eq!(bench.run(), "");
+    bench.delivery.handle_hurry();
+    assert_eq!(bench.run(), "m0", "what is under way is not sent again");
+    assert_eq!(bench.delivery.poll_timeout(), None);
+}

@@ -268,6 +268,12 @@ impl Intake {
                 }
                 self.has_acknowledgements = true;
             }
+            Command::Publish => {
+                if self.outbox.is_dirty() {
+                    self.sync();
+                }
+                self.publish();
+            }
             Command::CloseSources => {
                 self.sources = None;
                 self.sync();

@@ -5,15 +5,17 @@
 //! [`Goal::Forever`] ends when everything is delivered, and the caller bounds
 //! the time.
 
+mod control;
 mod session;
 mod wire;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lm_mesh::{Backoff, DialError, Dialer, DialerConfig, PeerDescription};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::Settings;
 use crate::counters::Counters;
@@ -64,12 +66,16 @@ pub struct Sender {
     reached: watch::Sender<Reached>,
     counters: Arc<Counters>,
     started: Instant,
+    config_sha256: [u8; 32],
+    hurry: Rc<Notify>,
     trouble: Option<(String, Instant)>,
 }
 
 impl Sender {
+    /// `config_sha256`: of the file that `settings` came from.
     pub fn new(
         settings: Arc<Settings>,
+        config_sha256: [u8; 32],
         queue: QueueHandle,
         facts: watch::Receiver<QueueFacts>,
         goal: watch::Receiver<Goal>,
@@ -101,6 +107,8 @@ impl Sender {
             reached,
             counters,
             started: Instant::now(),
+            config_sha256,
+            hurry: Rc::default(),
             trouble: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,8 +13,9 @@ use lm_mesh::{CloseCode, Closing, Connected, Granted};
 use lm_model::{LossReason, Stream};
 use lm_schema::batch::BatchHeader;
 use lm_schema::mesh_capnp::{agent_session, batch_sink};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::control::{self, Control};
 use super::wire::{self, Defined};
 use super::{Goal, REASSIGN, Sender, is_passing};
 use crate::batcher::{ENCODED_BYTES_MAX, RAW_BYTES_MAX};
@@ -76,8 +78,22 @@ pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, Que
                 facts: sender.facts.clone(),
                 goal: sender.goal.clone(),
                 counters: &sender.counters,
+                hurry: sender.hurry.clone(),
                 sink,
             };
+            if sender.settings.collector.control {
+                let control = Control {
+                    queue: sender.queue.clone(),
+                    facts: sender.facts.clone(),
+                    counters: sender.counters.clone(),
+                    started: sender.started,
+                    config_sha256: sender.config_sha256,
+                    hurry: sender.hurry.clone(),
+                };
+                // By itself: a collector that does not answer is none of
+                // delivery's business. It ends with the connection.
+                tokio::task::spawn_local(control::hand_out(agent.clone(), control));
+            }
             let heartbeats = heartbeats(&agent, sender.facts.clone(), &sender.counters, sender.started);
             let can_return = pin!(connected.can_return());
             tokio::select! {
@@ -118,6 +134,8 @@ struct Session<'s> {
     facts: watch::Receiver<QueueFacts>,
     goal: watch::Receiver<Goal>,
     counters: &'s Counters,
+    /// Told when waits for a retry are to end.
+    hurry: Rc<Notify>,
     sink: batch_sink::Client,
 }
 
@@ -174,6 +192,7 @@ impl Session<'_> {
                     }
                 }
                 _ = self.goal.changed() => {}
+                () = self.hurry.notified() => self.delivery.handle_hurry(),
                 () = sleep_until(timeout), if timeout.is_some() && !is_moving => {}
                 () = &mut can_return, if !is_moving => is_moving = true,
                 () = sleep_until(Some(silence)), if !calls.is_empty() => {
@@ -371,6 +390,6 @@ fn check_limits(settings: &Settings, connected: &Connected) {
     over("the size of a batch before compression", raw, connected.raw_bytes_max, "larger batches");
 }
 
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

@@ -71,6 +71,16 @@ impl agent_session::Server for AgentServer {
         Ok(())
     }
 
+    async fn control(
+        self: Rc<Self>,
+        params: agent_session::ControlParams,
+        _: agent_session::ControlResults,
+    ) -> Result<(), capnp::Error> {
+        let control = params.get()?.get_control()?;
+        self.host.controls.take(&self.scope.agent, &self.grant, control);
+        Ok(())
+    }
+
     async fn bulk_ticket(
         self: Rc<Self>,
         _: agent_session::BulkTicketParams,

@@ -10,6 +10,7 @@ use lm_mesh::{Admission, Capability, Host, Peer, Refusal, Registry, Role, Terms}
 use lm_schema::DecodeLimits;
 
 use super::agent::AgentServer;
+use super::control::Controls;
 use super::gateway::GatewayServer;
 use super::operator::OperatorServer;
 use super::rates::Limiters;
@@ -30,6 +31,7 @@ pub struct CollectorHost {
     pub batch_bytes_max: u32,
     pub calls_in_flight_max: u16,
     pub registry: Registry,
+    pub controls: Controls,
     pub denials: Denials,
     pub started: Instant,
 }

@@ -5,6 +5,7 @@
 //! of `lm_schema::operator` and leaves through [`output`] and [`escape`].
 
 mod agent;
+mod ask;
 mod calls;
 mod caps;
 mod denials;
@@ -95,6 +96,8 @@ enum Command {
     Top(top::TopArgs),
     /// Ends a capability or a session, and all that was derived from it
     Revoke(revoke::RevokeArgs),
+    /// Asks one agent, if its configuration allows it
+    Ask(ask::AskArgs),
     /// Keeps an identity out, now and after restarts, until it is allowed
     Deny(denials::DenyArgs),
     /// Lets a denied identity in again
@@ -149,6 +152,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Describe(args) => describe::run(&link, args, &mut out).await,
         Command::Top(args) => top::run(&link, args, &link.session.endpoint).await,
         Command::Revoke(args) => revoke::run(&link, args, &mut out).await,
+        Command::Ask(args) => ask::run(&link, args, &mut out).await,
         Command::Deny(args) => denials::deny(&link, args, &mut out).await,
         Command::Allow(args) => denials::allow(&link, args, &mut out).await,
         Command::Denials(args) => denials::list(&link, args, &mut out).await,

@@ -24,7 +24,7 @@ pub use keep_alive::take_keep_alive;
 pub type Value<'i> = toml::de::DeValue<'i>;
 
 /// Largest configuration file that is read.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Errors of TOML itself that are reported, so that other mistakes have room.
 const BROKEN_MAX: usize = 50;

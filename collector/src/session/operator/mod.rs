@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lm_mesh::{Ended, Grant, Terms, Verdict};
+use lm_mesh::{Ended, Grant, Principal, Role, Terms, Verdict};
 use lm_schema::interfaces::{self, INTERFACES};
 use lm_schema::operator as wire;
 use lm_schema::operator_capnp::operator;
 
 use super::CollectorHost;
+use super::control::Question;
 use crate::access::PartOutcome;
 use crate::state::{Denial, StateError};
 use crate::unix_now;
@@ -56,6 +57,17 @@ impl OperatorServer {
     /// Who did it, for the log.
     fn by(&self) -> &str {
         self.grant.holder()
+    }
+
+    async fn ask(&self, agent: &str, question: Question) -> wire::AgentAnswer {
+        if let Some(answer) = self.host.controls.ask(agent, question).await {
+            return answer;
+        }
+        let is_agent = |principal: &Principal| principal.role == Role::Agent && principal.name == agent;
+        match self.host.registry.sessions().iter().any(|session| is_agent(&session.principal)) {
+            true => wire::AgentAnswer::NotAllowed,
+            false => wire::AgentAnswer::NotConnected,
+        }
     }
 }
 
@@ -153,6 +165,33 @@ impl operator::Server for OperatorServer {
         let ended = capability.and_then(|id| registry.ledger().revoke(id, &verdict));
         tracing::warn!(by = self.by(), ?target, ?ended, reason = verdict.reason, "revoked");
         outcome(ended).write(results.get().init_outcome());
+        Ok(())
+    }
+
+    async fn agent_status(
+        self: Rc<Self>,
+        params: operator::AgentStatusParams,
+        mut results: operator::AgentStatusResults,
+    ) -> Result<(), capnp::Error> {
+        let agent = params.get()?.get_identity()?.to_string()?;
+        drop(params);
+        self.ask(&agent, Question::Status).await.write(results.get().init_answer());
+        Ok(())
+    }
+
+    async fn flush_agent(
+        self: Rc<Self>,
+        params: operator::FlushAgentParams,
+        mut results: operator::FlushAgentResults,
+    ) -> Result<(), capnp::Error> {
+        let (agent, wait) = {
+            let params = params.get()?;
+            (params.get_identity()?.to_string()?, Duration::from_millis(params.get_wait_ms().into()))
+        };
+        drop(params);
+        let answer = self.ask(&agent, Question::Flush { wait }).await;
+        tracing::info!(by = self.by(), agent, ?answer, "flush asked for");
+        answer.write(results.get().init_answer());
         Ok(())
     }
 
