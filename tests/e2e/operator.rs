@@ -110,6 +110,46 @@ fn restart_agent(system: &mut System) {
 }
 
 #[test]
+fn all_sessions_of_a_filter_are_revoked_in_one_call() {
+    let mut system = System::with(system_options(&["a"], &["m", "n"]));
+    system.start();
+    block_on(async {
+        let open = async |name| MeshSession::open(&MeshConfig::of(&system, name), &[]).await.unwrap();
+        let (m, n) = (open("m").await, open("n").await);
+        let operator = MeshConfig { token: system.path("operator-token"), ..MeshConfig::of(&system, "m") };
+        let operator = OperatorSession::open(&operator).await.unwrap();
+        let left = async || {
+            let mut left: Vec<_> =
+                operator.sessions().await.unwrap().into_iter().map(|session| session.identity).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left().await, ["a", "gateway", "m", "n", "operator"]);
+        // Nothing fits both.
+        let outcome = operator.revoke_sessions("gateway", "m", "x").await.unwrap();
+        assert_eq!((outcome.was_found, outcome.sessions, outcome.capabilities), (true, 0, 0));
+        let outcome = operator.revoke_sessions("", "m", "moved").await.unwrap();
+        assert_eq!((outcome.sessions, outcome.capabilities), (1, 2));
+        assert!(m.connected.closed().await.reason.starts_with("revoked: moved"));
+        let outcome = operator.revoke_sessions("agent", "", "new certificates").await.unwrap();
+        assert_eq!((outcome.sessions, outcome.capabilities), (2, 4));
+        assert!(n.connected.closed().await.reason.starts_with("revoked: new certificates"));
+        // Agents wait before they come back, the gateway does not.
+        assert_eq!(left().await, ["gateway", "operator"]);
+        let wrong = operator.revoke_sessions("gatway", "", "x").await.unwrap_err();
+        assert!(wrong.starts_with("invalid: a role is one of agent, gateway, operator"), "{wrong}");
+        let outcome = operator.revoke_sessions("", "", "all").await.unwrap();
+        assert_eq!(outcome.sessions, 1, "our own session is left out");
+        operator.status().await.unwrap();
+    });
+    let revoked = system.lmctl(&["revoke", "--all", "--identity", "n", "--reason", "lost laptop"]);
+    revoked.expect_code(0);
+    assert_eq!(revoked.stdout, "revoked all sessions of n: 0 capabilities ended\n");
+    system.lmctl(&["revoke", "--role", "agent", "--reason", "x"]).expect_code(2);
+    system.lmctl(&["revoke", "c1", "--all", "--reason", "x"]).expect_code(2);
+}
+
+#[test]
 fn an_agent_whose_session_is_revoked_says_why_and_loses_nothing() {
     let mut system = System::new(&["a"]);
     system.start();

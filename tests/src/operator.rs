@@ -74,6 +74,16 @@ impl OperatorSession {
         ask!(request, got => RevokeOutcome::read(got.get_outcome()?).map_err(malformed)?)
     }
 
+    /// Every session of a role and of an identity; empty: any.
+    pub async fn revoke_sessions(&self, role: &str, identity: &str, reason: &str) -> Answer<RevokeOutcome> {
+        let mut request = self.operator.revoke_sessions_request();
+        let mut params = request.get();
+        params.set_role(role);
+        params.set_identity(identity);
+        params.set_reason(reason);
+        ask!(request, got => RevokeOutcome::read(got.get_outcome()?).map_err(malformed)?)
+    }
+
     pub async fn agent_status(&self, agent: &str) -> Answer<AgentAnswer> {
         let mut request = self.operator.agent_status_request();
         request.get().set_identity(agent);

@@ -24,6 +24,8 @@ pub enum Role {
 }
 
 impl Role {
+    pub const ALL: [Role; 5] = [Role::Agent, Role::Gateway, Role::Operator, Role::Viewer, Role::Writer];
+
     pub fn name(self) -> &'static str {
         match self {
             Role::Agent => "agent",

@@ -168,6 +168,33 @@ impl operator::Server for OperatorServer {
         Ok(())
     }
 
+    async fn revoke_sessions(
+        self: Rc<Self>,
+        params: operator::RevokeSessionsParams,
+        mut results: operator::RevokeSessionsResults,
+    ) -> Result<(), capnp::Error> {
+        let (role, identity, reason) = {
+            let params = params.get()?;
+            let role = params.get_role()?.to_string()?;
+            (role, params.get_identity()?.to_string()?, reason(params.get_reason()?)?)
+        };
+        if !role.is_empty() && !Role::ALL.iter().any(|known| known.name() == role) {
+            let known = Role::ALL.map(Role::name).join(", ");
+            return Err(capnp::Error::failed(format!("invalid: a role is one of {known}")));
+        }
+        let verdict = Verdict { code: "revoked", reason };
+        let of = self.host.registry.sessions().into_iter().filter(|session| {
+            session.id != self.grant.session()
+                && (role.is_empty() || session.principal.role.name() == role)
+                && (identity.is_empty() || session.principal.name == identity)
+        });
+        let roots: Vec<u64> = of.map(|session| session.grant().id()).collect();
+        let ended = self.host.registry.ledger().revoke_all(&roots, &verdict);
+        tracing::warn!(by = self.by(), role, identity, ?ended, reason = verdict.reason, "sessions revoked");
+        outcome(Some(ended)).write(results.get().init_outcome());
+        Ok(())
+    }
+
     async fn agent_status(
         self: Rc<Self>,
         params: operator::AgentStatusParams,

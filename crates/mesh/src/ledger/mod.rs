@@ -182,6 +182,16 @@ impl Ledger {
         Some(self.end(&[entry], verdict))
     }
 
+    /// Ends these capabilities, and all that was derived from them, in one
+    /// step; what is not there is left out.
+    pub fn revoke_all(&self, ids: &[u64], verdict: &Verdict) -> Ended {
+        let of: Vec<_> = {
+            let entries = self.entries();
+            ids.iter().filter_map(|id| entries.by_id.get(id).cloned()).collect()
+        };
+        self.end(&of, verdict)
+    }
+
     /// Ends every capability and session of a holder.
     pub fn revoke_holder(&self, holder: &str, verdict: &Verdict) -> Ended {
         let is_of = |entry: &&Arc<Entry>| *entry.holder == *holder;
