@@ -195,7 +195,7 @@ async fn read_again(dir: &Path, mut connection: Connection) -> Result<(), Failur
         Err(failure) => return Err(failure),
     };
     let parts = reload(&link).await;
-    link.session.close().await;
+    link.close().await;
     match parts?.iter().find(|part| part.name == "tokens" && !part.error.is_empty()) {
         None => Ok(()),
         Some(part) => Err(Failure {

@@ -51,7 +51,7 @@ struct FlushDocument {
 pub async fn run(link: &Link, args: &AskArgs, out: &mut Out) -> Result<(), Failure> {
     match &args.command {
         AskCommand::Status { name } => {
-            let mut request = link.operator.agent_status_request();
+            let mut request = link.operator().agent_status_request();
             request.get().set_identity(&name[..]);
             let response = answer_within(patience(), request.send().promise).await?;
             match AgentAnswer::read(response.get()?.get_answer()?)? {
@@ -62,7 +62,7 @@ pub async fn run(link: &Link, args: &AskArgs, out: &mut Out) -> Result<(), Failu
             }
         }
         AskCommand::Flush { name, wait } => {
-            let mut request = link.operator.flush_agent_request();
+            let mut request = link.operator().flush_agent_request();
             request.get().set_identity(&name[..]);
             request.get().set_wait_ms(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
             let response = answer_within(patience() + *wait, request.send().promise).await?;

@@ -46,12 +46,12 @@ pub async fn run(link: &Link, args: &CallsArgs, out: &mut Out) -> Result<(), Fai
         });
         Ok(found)
     };
-    watch::show(&args.watch, out, fetch, |found| table(found, unix_ms())).await
+    watch::show(link, &args.watch, out, fetch, |found| table(found, unix_ms())).await
 }
 
 /// Asks for calls, without our own.
 pub async fn fetch(link: &Link, slower_than_micros: u64) -> Result<Document, Failure> {
-    let mut request = link.operator.calls_request();
+    let mut request = link.operator().calls_request();
     request.get().set_slower_than_micros(slower_than_micros);
     let response = answer(request.send().promise).await?;
     let answered = response.get()?;

@@ -46,7 +46,7 @@ pub async fn run(link: &Link, args: &CapsArgs, out: &mut Out) -> Result<(), Fail
         holder: args.holder.clone().unwrap_or_default(),
     };
     let fetch = async || Ok(Document { capabilities: fetch(link, &filter).await? });
-    watch::show(&args.watch, out, fetch, |found| table(&found.capabilities, args.tree, unix_ms())).await
+    watch::show(link, &args.watch, out, fetch, |found| table(&found.capabilities, args.tree, unix_ms())).await
 }
 
 /// Asks for the capabilities, without those of our own session.
@@ -54,7 +54,7 @@ async fn fetch(link: &Link, filter: &CapabilityFilter) -> Result<Vec<CapabilityF
     let mut found = Vec::new();
     let mut after = 0;
     loop {
-        let mut request = link.operator.capabilities_request();
+        let mut request = link.operator().capabilities_request();
         request.get().set_after_id(after);
         filter.write(request.get().init_filter());
         let response = answer(request.send().promise).await?;

@@ -48,14 +48,14 @@ struct Document {
 
 pub async fn deny(link: &Link, args: &DenyArgs, out: &mut Out) -> Result<(), Failure> {
     let identity = &args.identity[..];
-    if identity == link.session.identity {
+    if *identity == link.identity() {
         return Err(Failure {
             code: EXIT_SOFTWARE,
             message: format!("{identity} is who you are: you could not allow it again"),
             advice: "Use the token of another operator.",
         });
     }
-    let mut request = link.operator.deny_request();
+    let mut request = link.operator().deny_request();
     request.get().set_identity(identity);
     request.get().set_reason(&args.reason[..]);
     let response = answer(request.send().promise).await?;
@@ -69,7 +69,7 @@ pub async fn deny(link: &Link, args: &DenyArgs, out: &mut Out) -> Result<(), Fai
 
 pub async fn allow(link: &Link, args: &AllowArgs, out: &mut Out) -> Result<(), Failure> {
     let identity = &args.identity[..];
-    let mut request = link.operator.allow_request();
+    let mut request = link.operator().allow_request();
     request.get().set_identity(identity);
     let response = answer(request.send().promise).await?;
     let was_denied = response.get()?.get_was_denied();
@@ -89,10 +89,10 @@ pub async fn allow(link: &Link, args: &AllowArgs, out: &mut Out) -> Result<(), F
 
 pub async fn list(link: &Link, args: &WatchArgs, out: &mut Out) -> Result<(), Failure> {
     let fetch = async || {
-        let response = answer(link.operator.denials_request().send().promise).await?;
+        let response = answer(link.operator().denials_request().send().promise).await?;
         Ok(Document { denials: read_list(response.get()?.get_denials()?, Denial::read)? })
     };
-    watch::show(args, out, fetch, |found| table(&found.denials, unix_ms())).await
+    watch::show(link, args, out, fetch, |found| table(&found.denials, unix_ms())).await
 }
 
 fn table(denials: &[Denial], now: i64) -> String {

@@ -21,7 +21,7 @@ struct Document {
 }
 
 pub async fn run(link: &Link, args: &DescribeArgs, out: &mut Out) -> Result<(), Failure> {
-    let mut request = link.operator.describe_request();
+    let mut request = link.operator().describe_request();
     request.get().set_name(args.interface.as_deref().unwrap_or(""));
     let response = answer(request.send().promise).await?;
     let interfaces = read_list(response.get()?.get_interfaces()?, InterfaceFacts::read)?;

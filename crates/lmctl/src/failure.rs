@@ -39,8 +39,14 @@ impl Failure {
         }
     }
 
+    /// Whether it may be over in a moment: nothing answered, or there is too
+    /// much to do.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.code, EXIT_UNAVAILABLE | EXIT_TEMPORARY)
+    }
+
     /// What the collector said, by its stable leading code.
-    fn said(message: &str) -> Self {
+    pub fn said(message: &str) -> Self {
         let (code, advice) = match message.split(':').next().unwrap_or("") {
             "denied" => (
                 EXIT_NOT_ALLOWED,

@@ -49,7 +49,7 @@ struct Arguments {
     command: Command,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Connection {
     /// Collector as host:port; 127.0.0.1:4433 when there is no --socket either
     #[arg(long, global = true)]
@@ -150,7 +150,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Calls(args) => calls::run(&link, args, &mut out).await,
         Command::Tap(args) => tap::run(&link, args, &mut out).await,
         Command::Describe(args) => describe::run(&link, args, &mut out).await,
-        Command::Top(args) => top::run(&link, args, &link.session.endpoint).await,
+        Command::Top(args) => top::run(&link, args).await,
         Command::Revoke(args) => revoke::run(&link, args, &mut out).await,
         Command::Ask(args) => ask::run(&link, args, &mut out).await,
         Command::Deny(args) => denials::deny(&link, args, &mut out).await,
@@ -159,6 +159,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Reload => reload::run(&link, &mut out).await,
         Command::Status(args) => status::run(&link, args, &mut out).await,
     };
-    link.session.close().await;
+    link.close().await;
     result
 }

@@ -14,7 +14,7 @@ struct Document {
 
 /// Makes the collector read its files again, and says what became of it.
 pub async fn reload(link: &Link) -> Result<Vec<ReloadedPart>, Failure> {
-    let response = answer(link.operator.reload_request().send().promise).await?;
+    let response = answer(link.operator().reload_request().send().promise).await?;
     Ok(read_list(response.get()?.get_parts()?, ReloadedPart::read)?)
 }
 

@@ -61,7 +61,7 @@ pub async fn run(link: &Link, args: &RevokeArgs, out: &mut Out) -> Result<(), Fa
 
 async fn all(link: &Link, args: &RevokeArgs, out: &mut Out) -> Result<(), Failure> {
     let (role, identity) = (args.role.as_deref(), args.identity.as_deref());
-    let mut request = link.operator.revoke_sessions_request();
+    let mut request = link.operator().revoke_sessions_request();
     request.get().set_role(role.unwrap_or(""));
     request.get().set_identity(identity.unwrap_or(""));
     request.get().set_reason(&args.reason[..]);
@@ -78,7 +78,7 @@ async fn one(link: &Link, target: Target, reason: &str, out: &mut Out) -> Result
     if target == Target::Session(link.own()) {
         return Err(Failure::new(EXIT_SOFTWARE, "that is the session of this command; it ends by itself"));
     }
-    let mut request = link.operator.revoke_request();
+    let mut request = link.operator().revoke_request();
     request.get().set_reason(reason);
     target.write(request.get().init_target());
     let response = answer(request.send().promise).await?;

@@ -26,7 +26,7 @@ struct Document {
 
 pub async fn run(link: &Link, args: &SessionsArgs, out: &mut Out) -> Result<(), Failure> {
     let fetch = async || Ok(Document { sessions: fetch(link).await? });
-    watch::show(&args.watch, out, fetch, |found| table(&found.sessions, args.wide, unix_ms())).await
+    watch::show(link, &args.watch, out, fetch, |found| table(&found.sessions, args.wide, unix_ms())).await
 }
 
 /// Asks for the sessions, without our own.
@@ -34,7 +34,7 @@ pub async fn fetch(link: &Link) -> Result<Vec<SessionFacts>, Failure> {
     let mut found = Vec::new();
     let mut after = 0;
     loop {
-        let mut request = link.operator.sessions_request();
+        let mut request = link.operator().sessions_request();
         request.get().set_after_id(after);
         let response = answer(request.send().promise).await?;
         let page = response.get()?;

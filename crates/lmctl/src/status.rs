@@ -9,11 +9,11 @@ use crate::output::{Out, age, padded, size};
 use crate::watch::{self, WatchArgs};
 
 pub async fn run(link: &Link, args: &WatchArgs, out: &mut Out) -> Result<(), Failure> {
-    watch::show(args, out, async || fetch(link).await, table).await
+    watch::show(link, args, out, async || fetch(link).await, table).await
 }
 
 pub async fn fetch(link: &Link) -> Result<MeshStatus, Failure> {
-    let response = answer(link.operator.status_request().send().promise).await?;
+    let response = answer(link.operator().status_request().send().promise).await?;
     Ok(MeshStatus::read(response.get()?.get_status()?)?)
 }
 

@@ -87,7 +87,7 @@ pub async fn run(link: &Link, args: &TapArgs, out: &mut Out) -> Result<(), Failu
     };
     let mut stop = Stop::new(args.duration)
         .map_err(|error| Failure::new(EXIT_SOFTWARE, format!("cannot wait for signals: {error}")))?;
-    let mut request = link.operator.tap_request();
+    let mut request = link.operator().tap_request();
     filter.write(request.get().init_filter());
     let tap = answer(request.send().promise).await?.get()?.get_tap()?;
     if out.format == Format::Table {

@@ -7,6 +7,7 @@ mod terminal;
 mod view;
 
 use std::io::IsTerminal as _;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -26,6 +27,8 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_TERMINATED: u8 = 143;
 /// Calls that are shorter are no news on a screen that changes once a second.
 const CALLS_OVER_MICROS: u64 = 1000;
+
+type Looking<'l> = Pin<Box<dyn Future<Output = Result<Sample, Failure>> + 'l>>;
 
 #[derive(Args)]
 pub struct TopArgs {
@@ -47,11 +50,11 @@ pub fn check_terminal(format: Format) -> Result<(), Failure> {
     })
 }
 
-pub async fn run(link: &Link, args: &TopArgs, collector: &str) -> Result<(), Failure> {
+pub async fn run(link: &Link, args: &TopArgs) -> Result<(), Failure> {
     let cannot =
         |error: std::io::Error| Failure::new(EXIT_SOFTWARE, format!("cannot use the terminal: {error}"));
     let begun = Instant::now();
-    let mut view = View::new(collector, sample(link, begun, Duration::ZERO).await?);
+    let mut view = View::new(&link.endpoint(), sample(link, begun, Duration::ZERO).await?);
     let mut ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .map(|kind| signal(kind).map_err(cannot));
     let [Ok(interrupt), Ok(terminate), Ok(hangup)] = &mut ends else {
@@ -61,18 +64,22 @@ pub async fn run(link: &Link, args: &TopArgs, collector: &str) -> Result<(), Fai
     // its panic hook.
     let mut screen = Screen::open().map_err(cannot)?;
     let mut events = terminal::events();
-    let mut next = Box::pin(sample(link, begun, args.every));
+    let mut next: Looking<'_> = Box::pin(sample(link, begun, args.every));
     loop {
         screen.draw(&view).map_err(cannot)?;
         tokio::select! {
             sample = &mut next => {
+                next = Box::pin(self::sample(link, begun, args.every));
                 match sample {
                     Ok(sample) => view.handle_sample(sample),
                     // When there is too much to do is when one wants to look.
                     Err(failure) if failure.code == EXIT_TEMPORARY => view.handle_trouble(&failure.message),
+                    Err(failure) if failure.is_passing() => {
+                        view.handle_trouble(&format!("{}; reconnecting", failure.message));
+                        next = Box::pin(sample_anew(link, begun));
+                    }
                     Err(failure) => return Err(failure),
                 }
-                next = Box::pin(self::sample(link, begun, args.every));
             }
             event = events.recv() => match event {
                 Some(Event::Key(key)) => {
@@ -89,6 +96,12 @@ pub async fn run(link: &Link, args: &TopArgs, collector: &str) -> Result<(), Fai
             _ = hangup.recv() => return Err(Failure::new(EXIT_TERMINATED, "")),
         }
     }
+}
+
+/// Looks once there is a session again.
+async fn sample_anew(link: &Link, begun: Instant) -> Result<Sample, Failure> {
+    link.reopen().await?;
+    sample(link, begun, Duration::ZERO).await
 }
 
 /// Looks once, after `wait`.

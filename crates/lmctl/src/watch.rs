@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::duration;
+use crate::escape::printable;
 use crate::failure::{EXIT_TEMPORARY, Failure};
+use crate::link::Link;
 use crate::output::Out;
 
 #[derive(Args)]
@@ -18,8 +20,10 @@ pub struct WatchArgs {
 }
 
 /// Shows what `fetch` finds. Ends at once when nothing is to be watched, and
-/// with the first failure that is not for the moment only.
+/// with the first failure that is not for the moment only; a session that is
+/// lost is opened again.
 pub async fn show<T: Serialize>(
+    link: &Link,
     args: &WatchArgs,
     out: &mut Out,
     fetch: impl AsyncFn() -> Result<T, Failure>,
@@ -33,6 +37,11 @@ pub async fn show<T: Serialize>(
             Ok(found) => out.redraw(&found, &table)?,
             // Too much to do just now: the next look may succeed.
             Err(failure) if failure.code == EXIT_TEMPORARY => eprint!("{}", failure.text()),
+            Err(failure) if failure.is_passing() => {
+                eprintln!("lmctl: {}; reconnecting", printable(&failure.message));
+                link.reopen().await?;
+                continue;
+            }
             Err(failure) => return Err(failure),
         }
         tokio::time::sleep(period).await;

@@ -522,10 +522,14 @@ fn refusals_say_what_to_do() {
 #[test]
 fn a_collector_that_is_not_there_is_said_to_be() {
     let mut bench = mesh();
-    let gone = bench.command(&["sessions"], "ops", "ca.pem");
-    let mut child =
-        bench.command(&["sessions", "--watch"], "ops", "ca.pem").stdout(Stdio::piped()).spawn().unwrap();
-    Lines::of(&mut child).next();
+    bench.stop();
+    bench.lmctl(&["sessions"]).refused(69, &["cannot reach 127.0.0.1:", "Is the collector running"]);
+    bench.lmctl(&["sessions", "--watch"]).refused(69, &["cannot reach 127.0.0.1:"]);
+}
+
+#[test]
+fn watching_outlasts_a_restart_of_the_collector() {
+    let mut bench = mesh();
     let mut watching = bench
         .command(&["status", "--watch", "0.2"], "ops", "ca.pem")
         .stdout(Stdio::piped())
@@ -534,12 +538,13 @@ fn a_collector_that_is_not_there_is_said_to_be() {
         .unwrap();
     let mut lines = Lines::of(&mut watching);
     lines.next();
-    child.kill().unwrap();
-    child.wait().unwrap();
     bench.stop();
-    assert_eq!(wait(&mut watching).code(), Some(69));
+    bench.script().status.version = "9.9.9".to_owned();
+    bench.start_again();
+    while !lines.next().contains("9.9.9") {}
+    watching.kill().unwrap();
+    watching.wait().unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut watching.stderr.take().unwrap(), &mut text).unwrap();
-    assert!(text.contains("the session with the collector ended"), "{text}");
-    run(gone).refused(69, &["cannot reach 127.0.0.1:", "Is the collector running"]);
+    assert_eq!(text, "lmctl: the session with the collector ended; reconnecting\n");
 }

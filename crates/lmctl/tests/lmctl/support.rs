@@ -319,6 +319,9 @@ async fn async_sleep(time: Duration) {
 pub struct Bench {
     pub script: Arc<Mutex<Script>>,
     server: Option<Server>,
+    /// To start it again.
+    config: ServerConfig,
+    credentials: Credentials,
     directory: tempfile::TempDir,
 }
 
@@ -337,7 +340,7 @@ impl Bench {
         let credentials = Credentials::new(table);
         secret(&path("wrong.token"), &format!("wrong-{TOKEN}"));
         let script: Arc<Mutex<Script>> = Arc::default();
-        let config = ServerConfig {
+        let mut config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             transport: lm_mesh::Transport::Auto,
             keep_alive: lm_mesh::KeepAlive::default(),
@@ -347,14 +350,9 @@ impl Bench {
             reset_key: [5; 64],
             workers: 1,
         };
-        let server = Server::start(
-            config,
-            credentials,
-            lm_mesh::Registry::default(),
-            Arc::new(FakeHost(script.clone())),
-        )
-        .unwrap();
-        Bench { script, server: Some(server), directory }
+        let server = start(&config, &credentials, &script);
+        config.listen = server.local_addr();
+        Bench { script, server: Some(server), config, credentials, directory }
     }
 
     pub fn script(&self) -> MutexGuard<'_, Script> {
@@ -366,11 +364,16 @@ impl Bench {
     }
 
     pub fn addr(&self) -> String {
-        self.server.as_ref().unwrap().local_addr().to_string()
+        self.config.listen.to_string()
     }
 
     pub fn stop(&mut self) {
         self.server.take().unwrap().drain();
+    }
+
+    /// At the same address as before.
+    pub fn start_again(&mut self) {
+        self.server = Some(start(&self.config, &self.credentials, &self.script));
     }
 
     /// `lmctl` as the operator; a later flag of the same name wins nothing,
@@ -394,6 +397,11 @@ impl Bench {
             format!("--token-file={}", path(&format!("{token}.token"))),
         ]
     }
+}
+
+fn start(config: &ServerConfig, credentials: &Credentials, script: &Arc<Mutex<Script>>) -> Server {
+    let host = Arc::new(FakeHost(script.clone()));
+    Server::start(config.clone(), credentials.clone(), lm_mesh::Registry::default(), host).unwrap()
 }
 
 fn certificates(ca_path: &Path, chain: &Path, key_path: &Path) {

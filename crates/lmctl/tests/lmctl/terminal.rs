@@ -71,14 +71,36 @@ fn top_gives_the_terminal_back_when_it_is_terminated() {
 }
 
 #[test]
-fn top_gives_the_terminal_back_when_the_collector_goes() {
+fn top_waits_for_a_collector_that_goes_and_comes_back() {
     let mut bench = mesh();
-    let Some(terminal) = Terminal::run(&shell(&bench, "top --every 0.1")) else { return };
+    let Some(mut terminal) = Terminal::run(&shell(&bench, "top --every 0.1")) else { return };
     terminal.until("sort: CALLS/S");
     bench.stop();
-    let printed = terminal.end();
-    is_restored(&printed, 69);
-    assert!(printed.contains("the session with the collector ended"), "{printed:?}");
+    terminal.until("the session with the collector ended; reconnecting");
+    bench.script().sessions[0].identity = "renamed".to_owned();
+    bench.start_again();
+    terminal.until("renamed");
+    // Keys are heard while it waits too.
+    bench.stop();
+    terminal.press("q");
+    is_restored(&terminal.end(), 0);
+}
+
+#[test]
+fn a_watched_list_waits_for_a_collector_that_goes_and_comes_back() {
+    let mut bench = mesh();
+    let Some(mut terminal) = Terminal::run(&shell(&bench, "sessions --watch 0.1")) else { return };
+    terminal.until("web-1");
+    bench.stop();
+    terminal.until("lmctl: the session with the collector ended; reconnecting");
+    bench.script().sessions[0].identity = "renamed".to_owned();
+    bench.start_again();
+    terminal.until("renamed");
+    // One who may not any more is told, and does not try for ever.
+    bench.script().error = Some("revoked: by alice".to_owned());
+    terminal.until("lmctl: revoked: by alice");
+    terminal.press("\x03");
+    terminal.end();
 }
 
 #[test]
