@@ -53,6 +53,13 @@ impl Tail {
         file.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The kernel's clock of files ticks every few milliseconds: what a test
+    /// writes within one tick has one time.
+    fn set_age(&self, name: &str, age: Duration) {
+        let file = File::options().append(true).open(self.path(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age).unwrap();
+    }
+
     fn rename(&self, from: &str, to: &str) {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
@@ -426,6 +433,9 @@ fn quiet_files_are_parked_and_woken() {
     let mut tail = Tail::new();
     tail.append("app.log", "1\n");
     tail.append("app.log.1", "not ours\n");
+    // As old as what is renamed below, it would pass for a generation that was
+    // missed.
+    tail.set_age("app.log.1", Duration::from_secs(60));
     tail.catch_up();
     tail.catch_up();
     // How long it is quiet counts, not how often somebody looked.
@@ -442,7 +452,7 @@ fn quiet_files_are_parked_and_woken() {
     tail.rename("app.log", "app.log.2");
     tail.append("app.log", "3\n");
     tail.catch_up();
-    assert_eq!(tail.taken(), "app:1 app:2 app:not ours app:3".replace("app:not ours ", ""));
+    assert_eq!(tail.taken(), "app:1 app:2 app:3");
     for _ in 0..3 {
         tail.catch_up();
         tail.now += Duration::from_secs(1800);
