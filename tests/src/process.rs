@@ -136,6 +136,8 @@ pub struct Service {
     wrapper: Vec<OsString>,
     env: Vec<(String, String)>,
     log: PathBuf,
+    /// Bytes that were in the log at the last start.
+    run_began: u64,
     child: Option<Child>,
 }
 
@@ -151,6 +153,7 @@ impl Service {
             wrapper: Vec::new(),
             env: Vec::new(),
             log,
+            run_began: 0,
             child: None,
         }
     }
@@ -178,6 +181,7 @@ impl Service {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let mut log =
             OpenOptions::new().create(true).append(true).open(&self.log).expect("logs are writable");
+        self.run_began = log.metadata().map_or(0, |metadata| metadata.len());
         let env: String = self.env.iter().map(|(name, value)| format!("{name}={value} ")).collect();
         let mut line = self.wrapper.clone();
         line.push(self.program.clone().into());
@@ -289,6 +293,12 @@ impl Service {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// What it wrote since its last start.
+    pub fn log_of_run(&self) -> String {
+        let mut at = self.run_began;
+        self.log_since(&mut at)
     }
 
     /// Everything that it has written.

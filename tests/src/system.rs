@@ -177,9 +177,15 @@ impl System {
         eventually("the collector is ready", READY_WITHIN, || self.probe(self.health.number));
     }
 
-    /// Waits for a sample of the agent's present run.
+    /// Waits for a session of the agent's present run, and for a sample. A
+    /// sample alone may be of an earlier run, with this one not begun yet.
     #[track_caller]
     pub fn wait_agent(&self, name: &str) {
+        let agent = self.agents.iter().find(|agent| agent.name == name).expect("the test names its agents");
+        eventually("the agent opens a session", READY_WITHIN, || {
+            let log = agent.process.log_of_run();
+            if log.contains("session opened") { Ok(()) } else { Err(log) }
+        });
         let expression = format!("lmagent_up{{instance=\"{name}\"}}");
         eventually("the agent's samples arrive", READY_WITHIN, || self.api.value(&expression));
     }
