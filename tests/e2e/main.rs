@@ -4,6 +4,7 @@ mod agents;
 mod backlog;
 mod clocks;
 mod commands;
+mod connections;
 mod contract;
 mod control;
 mod dashboards;

@@ -3,6 +3,7 @@
 mod cancelled;
 mod encoding;
 mod status;
+mod moving;
 mod support;
 
 use std::sync::atomic::Ordering;

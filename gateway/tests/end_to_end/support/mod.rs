@@ -17,6 +17,8 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::moving::Relay;
+
 pub use client::{Answer, Stream};
 pub use collector::{LONG_CHUNK, Said, Script};
 
@@ -53,6 +55,11 @@ impl World {
     /// As [`with`](World::with); what the gateway may hold at the collector is
     /// bounded by `limits`.
     pub async fn bounded(extra: &str, limits: MeshLimits) -> World {
+        World::behind(extra, limits, None).await
+    }
+
+    /// As [`bounded`](World::bounded), with a relay between the two.
+    pub async fn behind(extra: &str, limits: MeshLimits, relay: Option<&Relay>) -> World {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -78,8 +85,12 @@ impl World {
         let collector =
             collector::start(directory.path(), &script, registry.clone(), ([127, 0, 0, 1], 0).into());
         let collector_addr = collector.local_addr();
+        if let Some(relay) = relay {
+            *relay.collector.lock().unwrap() = Some(collector_addr);
+        }
+        let endpoint = relay.map_or(collector_addr, |relay| relay.addr);
         let text = format!(
-            "listen = \"127.0.0.1:0\"\n[collector]\nendpoints = [\"{collector_addr}\"]\n\
+            "listen = \"127.0.0.1:0\"\n[collector]\nendpoints = [\"{endpoint}\"]\n\
              server_name = \"localhost\"\ntls_ca_cert_file = {:?}\nauth_token_file = {:?}\n{extra}",
             path("ca.pem"),
             path("gateway.token"),
