@@ -87,7 +87,7 @@ pub fn setup(bundle: &Bundle, options: &SetupOptions) -> Result<Outcome, SetupEr
     let (config, ca, token) = (dir.join("agent.toml"), dir.join(CA_FILE), dir.join("token"));
     let is_known = config.exists();
     if is_known {
-        let known = Settings::load(&config).map_err(Error::Mistakes)?.agent_id;
+        let known = Settings::load(&config).map_err(Error::Mistakes)?.settings.agent_id;
         if known != bundle.agent_id {
             return Err(SetupError::OtherAgent { path: config, known, given: bundle.agent_id.clone() });
         }
@@ -174,7 +174,7 @@ mod tests {
         let options = options(dir.path());
         let outcome = setup(&bundle("web-1", 'a'), &options).unwrap();
         assert_eq!((outcome.written.len(), outcome.is_known), (4, false), "{outcome:?}");
-        let settings = Settings::load(&options.dir.join("agent.toml")).unwrap();
+        let settings = Settings::load(&options.dir.join("agent.toml")).unwrap().settings;
         assert_eq!((&settings.agent_id[..], &settings.logs.files[..]), ("web-1", &options.logs[..]));
         assert_eq!(settings.collector.server_name.as_deref(), Some("mon"));
         let mode = fs::metadata(&settings.collector.auth_token_file).unwrap().permissions().mode();

@@ -49,10 +49,7 @@ fn an_agent_that_allows_it_is_asked_and_flushed() {
     assert_eq!(flushed.stdout, "a has sent all that was queued\n");
 
     // The other one does not allow it, and nobody is no agent.
-    system
-        .lmctl(&["ask", "status", "b"])
-        .expect_code(77)
-        .expect_stderr(&["does not let its collector ask"]);
+    system.lmctl(&["ask", "status", "b"]).expect_code(77).expect_stderr(&["does not let its collector ask"]);
     system.lmctl(&["ask", "flush", "nobody"]).expect_code(69).expect_stderr(&["has no session"]);
 
     // The agent bounds how often it answers.

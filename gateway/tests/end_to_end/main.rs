@@ -2,8 +2,8 @@
 
 mod cancelled;
 mod encoding;
-mod status;
 mod moving;
+mod status;
 mod support;
 
 use std::sync::atomic::Ordering;
