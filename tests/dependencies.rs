@@ -29,11 +29,10 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that alone may name these libraries themselves. Tests may name all.
-const ONLY: [(&str, &[&str]); 4] = [
+const ONLY: [(&str, &[&str]); 3] = [
     // RPC objects are made in the processes; QUIC is the mesh's business.
     ("quinn", &["lm-mesh"]),
     ("capnp-rpc", &["lm-mesh", "lm-collector", "lm-gateway", "lm-agent", "lm-lmctl"]),
-    ("promql-parser", &["lm-promql"]),
     ("warp", &["lm-gateway"]),
 ];
 

@@ -111,7 +111,57 @@ pub enum BinaryOp {
     Unless,
 }
 
+impl Default for Matching {
+    /// All labels must be equal.
+    fn default() -> Self {
+        Matching { is_on: false, labels: Vec::new(), cardinality: Cardinality::OneToOne, include: Vec::new() }
+    }
+}
+
 impl BinaryOp {
+    /// From loose to tight.
+    pub fn precedence(self) -> u8 {
+        use BinaryOp::*;
+        match self {
+            Or => 1,
+            And | Unless => 2,
+            Eq | Ne | Gt | Lt | Ge | Le => 3,
+            Add | Sub => 4,
+            Mul | Div | Mod | Atan2 => 5,
+            Pow => 6,
+        }
+    }
+
+    /// As it is written.
+    pub fn symbol(self) -> &'static str {
+        use BinaryOp::*;
+        match self {
+            Add => "+",
+            Sub => "-",
+            Mul => "*",
+            Div => "/",
+            Mod => "%",
+            Pow => "^",
+            Atan2 => "atan2",
+            Eq => "==",
+            Ne => "!=",
+            Gt => ">",
+            Lt => "<",
+            Ge => ">=",
+            Le => "<=",
+            And => "and",
+            Or => "or",
+            Unless => "unless",
+        }
+    }
+
+    /// The operator that is written so; words in lower case.
+    pub fn from_symbol(symbol: &str) -> Option<BinaryOp> {
+        use BinaryOp::*;
+        let all = [Add, Sub, Mul, Div, Mod, Pow, Atan2, Eq, Ne, Gt, Lt, Ge, Le, And, Or, Unless];
+        all.into_iter().find(|op| op.symbol() == symbol)
+    }
+
     pub fn is_comparison(self) -> bool {
         use BinaryOp::*;
         matches!(self, Eq | Ne | Gt | Lt | Ge | Le)
@@ -166,6 +216,38 @@ pub enum AggregateOp {
     BottomK,
     CountValues,
     Quantile,
+}
+
+impl AggregateOp {
+    pub fn name(self) -> &'static str {
+        use AggregateOp::*;
+        match self {
+            Sum => "sum",
+            Avg => "avg",
+            Count => "count",
+            Min => "min",
+            Max => "max",
+            Group => "group",
+            Stddev => "stddev",
+            Stdvar => "stdvar",
+            TopK => "topk",
+            BottomK => "bottomk",
+            CountValues => "count_values",
+            Quantile => "quantile",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<AggregateOp> {
+        use AggregateOp::*;
+        let all = [Sum, Avg, Count, Min, Max, Group, Stddev, Stdvar, TopK, BottomK, CountValues, Quantile];
+        all.into_iter().find(|op| op.name() == name)
+    }
+
+    /// `topk(5, x)` and its like.
+    pub fn takes_parameter(self) -> bool {
+        use AggregateOp::*;
+        matches!(self, TopK | BottomK | CountValues | Quantile)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

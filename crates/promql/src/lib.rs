@@ -32,5 +32,5 @@ pub use ast::{
 };
 pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
 pub use format::format;
-pub use parse::{ParseError, QUERY_BYTES_MAX, parse};
+pub use parse::{ParseError, Place, QUERY_BYTES_MAX, parse};
 pub use storage::{SelectRequest, SeriesData, Storage, StorageError};

@@ -60,10 +60,113 @@ fn mistakes_are_errors() {
         "exp(NaN)",
         "\u{e9}",
         "up[5m] offset",
+        "{:}",
+        "up{a:b=\"c\"}",
+        "up[:]",
     ] {
         assert!(parse(query).is_err(), "{query}");
     }
-    assert_eq!(parse("up + 'abc").unwrap_err().position, Some(5));
+}
+
+#[test]
+fn errors_say_where() {
+    let wrong = std::cell::RefCell::new(Vec::new());
+    let check = |query: &str, expected: &str| {
+        let found = parse(query).map_or_else(|error| error.to_string(), |expr| format!("{expr:?}"));
+        if found != expected {
+            wrong.borrow_mut().push(format!("{query}: {found}, expected {expected}"));
+        }
+    };
+    check("", "unknown position: parse error: no expression found in input");
+    check(" # only a comment", "unknown position: parse error: no expression found in input");
+    check("sum(", "1:5: parse error: unclosed left parenthesis");
+    check("up{", "1:4: parse error: unexpected end of input inside braces");
+    check("up +", "1:5: parse error: unexpected end of input");
+    check("up)", "1:3: parse error: unexpected right parenthesis ')'");
+    check("up + 'abc", "1:6: parse error: unterminated quoted string");
+    check("a\n  + * b", "2:5: parse error: unexpected <op:*>");
+    check("a + bool", "1:5: parse error: bool modifier can only be used on comparison operators");
+    check("a + b bool", "1:7: parse error: unexpected <bool>");
+    check("a b", "1:3: parse error: unexpected identifier \"b\"");
+    check("a == * b", "1:6: parse error: unexpected <op:*>");
+    check("up{a}", "1:5: parse error: unexpected \"}\" in label matching, expected label matching operator");
+    check("up{a=1}", "1:6: parse error: unexpected number \"1\" in label matching, expected string");
+    check("up[5m", "1:6: parse error: unclosed left bracket");
+    check("up[x]", "1:4: parse error: unexpected identifier \"x\" in duration, expected number or duration");
+    check("up[5m5]", "1:4: parse error: bad number or duration syntax: \"5m5\"");
+    check("up[0s]", "1:4: parse error: duration must be greater than 0");
+    check("nosuch(up)", "1:1: parse error: unknown function with name \"nosuch\"");
+    check(
+        "rate(up)",
+        "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+    );
+    check("rate()", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 0");
+    check("round(a, 1, 2)", "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3");
+    check(
+        "label_join(a)",
+        "1:1: parse error: expected at least 3 argument(s) in call to \"label_join\", got 1",
+    );
+    check("abs(a,)", "1:6: parse error: trailing commas not allowed in function call args");
+    check("sum(1)", "1:5: parse error: expected type instant vector in aggregation expression, got scalar");
+    check(
+        "topk(a)",
+        "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+    );
+    check("1 > 2", "1:3: parse error: comparisons between scalars must use BOOL modifier");
+    check("1 and 2", "1:3: parse error: set operator \"and\" not allowed in binary scalar expression");
+    check("a + bool b", "1:5: parse error: bool modifier can only be used on comparison operators");
+    check("a + on(x) 1", "1:3: parse error: vector matching only allowed between instant vectors");
+    check("a and on(x) group_left b", "1:13: parse error: no grouping allowed for \"and\" operation");
+    check(
+        "a * on(x) group_left(x) b",
+        "1:11: parse error: label \"x\" must not occur in ON and GROUP clause at once",
+    );
+    check(
+        "a + b[5m]",
+        "1:5: parse error: binary expression must contain only scalar and instant vector types",
+    );
+    check(
+        "-a[5m]",
+        "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
+    );
+    check("(a)[5m]", "1:5: parse error: ranges only allowed for vector selectors");
+    check("a offset 5m [5m]", "1:14: parse error: no offset modifiers allowed before range");
+    check("1[5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got scalar instead");
+    check(
+        "sum(a) offset 5m",
+        "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+    );
+    check("a offset 1m offset 2m", "1:20: parse error: offset may not be set multiple times");
+    check("a @ 1 @ 2", "1:9: parse error: @ <timestamp> may not be set multiple times");
+    check("{a=\"\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher");
+    check("a{\"b\"}", "1:3: parse error: metric name must not be set twice: \"a\" or \"b\"");
+    check("limitk(1, a)", "1:1: parse error: limitk() is experimental and not enabled");
+    check("\u{e9}", "1:1: parse error: unexpected character: 'é'");
+    assert!(wrong.borrow().is_empty(), "{:#?}", wrong.borrow());
+}
+
+#[test]
+fn operators_bind_as_in_prometheus() {
+    let check = |query: &str, same: &str| {
+        assert_eq!(parse(query).unwrap(), parse(same).unwrap(), "{query} as {same}");
+    };
+    check("a + b * c ^ d ^ e", "a + (b * (c ^ (d ^ e)))");
+    check("a - b - c", "(a - b) - c");
+    check("-a ^ b", "-(a ^ b)");
+    check("-a * b", "(-a) * b");
+    check("a or b and c unless d", "a or ((b and c) unless d)");
+    check("a == b + c", "a == (b + c)");
+    check("a atan2 b % c", "(a atan2 b) % c");
+    check("a ^ -b", "a ^ (-b)");
+    check("SUM BY (x) (a)", "sum(a) by (x)");
+    check("sum by (b, a,) (x)", "sum by (a, b) (x)");
+    check("a[1h30m]", "a[5400]");
+    check("a offset -5m0s", "a offset -300");
+    check("a[4h0m0s]", "a[4h]");
+    check("{'a.b', c=\"d\",}", "{c=\"d\", 'a.b'}");
+    check("- - a", "a");
+    assert!(matches!(parse("sum"), Ok(Expr::Selector(_))), "a keyword may name a metric");
+    assert!(matches!(parse("by{job=\"x\"}"), Ok(Expr::Selector(_))));
 }
 
 #[test]
@@ -72,12 +175,19 @@ fn hostile_size_is_an_error() {
     let nested = "(".repeat(200) + "1" + &")".repeat(200);
     let chain = "1".to_owned() + &"+1".repeat(20_000);
     let signs = "-".repeat(20_000) + "1";
+    let powers = "1".to_owned() + &"^1".repeat(300);
     let patterns = format!("{{a=~\"{}\"}}", r"\w{1000}".repeat(50));
-    for query in [long, nested, chain, signs, patterns] {
+    for query in [long, nested, chain, signs, powers, patterns] {
         assert!(parse(&query).is_err());
     }
     let chain = "1".to_owned() + &"+1".repeat(450);
     assert!(parse(&chain).is_ok(), "long chains do not overflow the stack");
+    // Nor does what is nested as deep as allowed, with every kind of operator, on a query thread.
+    let deep = "1 == bool 1 + 1 * (".repeat(20) + "1" + &")".repeat(20);
+    let deep = "-abs(".repeat(70) + &deep + &")".repeat(70);
+    let deep = deep.replacen("1)", "vector(1))", 1);
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    thread.spawn(move || parse(&deep).map(drop)).unwrap().join().expect("no overflow").ok();
 }
 
 fn token() -> impl Strategy<Value = String> {
@@ -151,6 +261,13 @@ proptest! {
     #[test]
     fn nothing_panics(tokens in prop::collection::vec(token(), 0..16)) {
         let _ = parse(&tokens.concat());
+        if let Ok(expr) = parse(&tokens.join(" ")) {
+            // What was understood can be written so that it is understood again.
+            let written = expr.to_string();
+            let is_nan = format!("{expr:?}").contains("NaN");
+            let again = parse(&written);
+            prop_assert!(is_nan || again.as_ref() == Ok(&expr), "{} as {}: {:?}", tokens.join(" "), written, again);
+        }
         let _ = parse(&tokens.join(" "));
     }
 }
