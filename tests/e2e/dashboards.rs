@@ -191,7 +191,7 @@ fn check_config_finds_every_mistake_of_dashboards() {
         "dashboards.d/a.toml:1; each dashboard needs its own",
         "dashboards.d/c.toml:1: id \"host\" is that of a built-in dashboard; choose another, or say \
          overrides_builtin = true",
-        "dashboards.d/d.toml:7: rows.panels.queries.expr is \"sun(lmagent_up)\"; parse error",
+        "dashboards.d/d.toml:7: rows.panels.queries.expr is \"sun(lmagent_up)\"; 1:1: parse error: unknown function",
         "dashboards.d/e.toml:6: rows.panels.knid is not a known key; did you mean \"kind\"?",
         "dashboards.d/f.toml:1: ",
         "query-token",
