@@ -13,6 +13,7 @@ mod emptied;
 mod enrol;
 mod hosts;
 mod https;
+mod install;
 mod live;
 mod messages;
 mod node_dashboard;

@@ -11,6 +11,7 @@
 pub mod accounting;
 pub mod api;
 pub mod config;
+pub mod fleet;
 pub mod hostile;
 pub mod http;
 pub mod mesh;
