@@ -2,7 +2,24 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Examples:
+  lm-agent setup --bundle web-1.bundle            make this host an agent
+  lm-agent --check-config /etc/lightmetrics/agent.toml
+  lm-agent --daemon /etc/lightmetrics/agent.toml  run until SIGTERM
+  lm-agent --flush /etc/lightmetrics/agent.toml   deliver what is queued
+  lm-agent queue status /etc/lightmetrics/agent.toml
+
+Exit codes:
+  0   done; --once and --flush: everything was delivered
+  1   unexpected
+  2   wrong command line
+  69  no collector was reached
+  75  something is left in the queue, or another process has the queue
+  77  the collector refused us, or a file may not be read or written
+  78  the configuration or a bundle has mistakes, or the host is another agent";
 
 /// Reads metrics and log lines of this host, queues them on disk, and delivers
 /// them to a collector.
@@ -10,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 /// With FILE alone: checks the file and encodes one heartbeat; opens no queue
 /// and connects to nobody.
 #[derive(Debug, Parser)]
-#[command(name = "lm-agent", version, args_conflicts_with_subcommands = true)]
+#[command(name = "lm-agent", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     pub mode: Mode,
@@ -75,10 +92,23 @@ pub struct SetupArgs {
     pub units: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines
+    Text,
+    /// One document on one line
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     /// Print what is queued.
-    Status { file: PathBuf },
+    Status {
+        file: PathBuf,
+        /// For people, or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
     /// Give the queue to another collector: what the old one has is declared
     /// lost to the new one, and what is queued goes to the next collector that
     /// answers.

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lm_journal::Stats;
 use lm_model::Timestamp;
 use lm_supervisor::Supervisor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::batcher::Batcher;
-use crate::cli::{Cli, Command, QueueCommand, SetupArgs};
+use crate::cli::{Cli, Command, Format, QueueCommand, SetupArgs};
 use crate::config::{DEFAULTS, Loaded, Settings};
 use crate::counters::Counters;
 use crate::intake::{self, Mode, Running, Sources};
@@ -52,7 +53,7 @@ impl<E: std::error::Error> From<E> for Failure {
 pub fn run(cli: Cli) -> ExitCode {
     let mode = cli.mode;
     let done = match (cli.command, mode) {
-        (Some(Command::Queue(QueueCommand::Status { file })), _) => queue_status(&file),
+        (Some(Command::Queue(QueueCommand::Status { file, output })), _) => queue_status(&file, output),
         (Some(Command::Queue(QueueCommand::Reassign { file })), _) => queue_reassign(&file),
         (Some(Command::Setup(args)), _) => set_up(args),
         (None, mode) if mode.print_defaults => {
@@ -155,11 +156,15 @@ fn open_queue(settings: &Settings) -> Result<Outbox, Failure> {
     })
 }
 
-fn queue_status(file: &Path) -> Result<ExitCode, Failure> {
+fn queue_status(file: &Path, output: Format) -> Result<ExitCode, Failure> {
     let settings = load(file, Output::Stderr)?;
     let mut outbox = open_queue(&settings)?;
     let (identity, stats) = (outbox.identity(), outbox.stats());
     let cluster: String = identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    if output == Format::Json {
+        println!("{}", queue_json(&cluster, &stats, outbox.cursors().count()));
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("cluster: {}", if cluster.is_empty() { "none yet" } else { &cluster });
     println!("bytes: {} of {}", stats.bytes, stats.bytes_max);
     println!("segments: {}", stats.segments);
@@ -172,6 +177,24 @@ fn queue_status(file: &Path) -> Result<ExitCode, Failure> {
     }
     println!("log files: {}", outbox.cursors().count());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Hex digits, numbers and names of streams: nothing that needs an escape.
+fn queue_json(cluster: &str, stats: &Stats, log_files: usize) -> String {
+    let Stats { bytes, bytes_max, segments, streams, .. } = stats;
+    let streams = lm_model::Stream::ALL.into_iter().zip(streams).map(|(stream, depth)| {
+        let (pending, lost) = (depth.pending, depth.lost);
+        format!(
+            "{{\"stream\":\"{stream}\",\"pending_batches\":{},\"pending_items\":{},\"pending_bytes\":{},\
+             \"lost_batches\":{},\"lost_items\":{}}}",
+            pending.records, pending.items, pending.bytes, lost.records, lost.items
+        )
+    });
+    let streams = streams.collect::<Vec<_>>().join(",");
+    format!(
+        "{{\"cluster\":\"{cluster}\",\"bytes\":{bytes},\"bytes_max\":{bytes_max},\"segments\":{segments},\
+         \"log_files\":{log_files},\"streams\":[{streams}]}}"
+    )
 }
 
 fn queue_reassign(file: &Path) -> Result<ExitCode, Failure> {

@@ -7,6 +7,7 @@
 //! either, `own` for what we store of ourselves and of who is up.
 
 mod access;
+pub mod cli;
 mod cluster;
 pub mod dashboards;
 mod error;

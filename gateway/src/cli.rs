@@ -11,10 +11,23 @@ use crate::config::{Config, LogConfig};
 use crate::settings::{DEFAULTS, Settings};
 use crate::{RunError, run};
 
+const AFTER_HELP: &str = "\
+Examples:
+  lm-gateway --check-config /etc/lightmetrics/gateway.toml
+  lm-gateway /etc/lightmetrics/gateway.toml       run until SIGTERM
+  lm-gateway --print-defaults                     every setting, explained
+
+Exit codes:
+  0   done
+  1   unexpected, or ended by a second signal
+  2   wrong command line
+  69  the address is in use
+  78  the configuration has mistakes, or a file that it names is unusable";
+
 /// Translates HTTP (the Prometheus API, log search, live tails) into questions
 /// to a collector.
 #[derive(Debug, Parser)]
-#[command(name = "lm-gateway", version, about)]
+#[command(name = "lm-gateway", version, about, after_help = AFTER_HELP)]
 #[command(group = ArgGroup::new("action").required(true).args(["config", "check_config", "print_defaults"]))]
 pub struct Command {
     /// Configuration file; the gateway runs until SIGTERM or SIGINT.

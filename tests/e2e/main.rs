@@ -15,6 +15,7 @@ mod hosts;
 mod https;
 mod install;
 mod live;
+mod manners;
 mod messages;
 mod node_dashboard;
 mod operator;

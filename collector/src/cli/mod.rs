@@ -5,13 +5,30 @@ mod setup;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use lm_collector::dashboards::Dashboards;
-use lm_collector::settings::{DEFAULTS, Settings};
+use crate::dashboards::Dashboards;
+use crate::settings::{DEFAULTS, Settings};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// sysexits: what scripts and service managers tell apart.
 const EXIT_SOFTWARE: u8 = 1;
 const EXIT_CONFIG: u8 = 78;
+
+const AFTER_HELP: &str = "\
+Examples:
+  lm-collector setup --name mon.example.com       certificates, tokens, settings, units
+  lm-collector --check-config /etc/lightmetrics/server.toml
+  lm-collector /etc/lightmetrics/server.toml      run until SIGTERM
+  lm-collector --print-defaults                   every setting, explained
+
+Exit codes:
+  0    done
+  1    cannot run: port, directory, spool
+  2    wrong command line
+  69   setup: the user lightmetrics is missing
+  70   a fault in the program; the spool is whole
+  77   a file may not be read or written
+  78   the configuration has mistakes, or a file that it names is unusable
+  130  ended by a second signal";
 
 /// Keeps what agents send and answers what gateways ask.
 ///
@@ -19,7 +36,7 @@ const EXIT_CONFIG: u8 = 78;
 /// then drains; a second signal ends it at once. SIGHUP reads tokens and
 /// certificates again.
 #[derive(Parser)]
-#[command(name = "lm-collector", version = VERSION, args_conflicts_with_subcommands = true)]
+#[command(name = "lm-collector", version = VERSION, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,6 +64,12 @@ enum Command {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Does what the command line asks for. Blocks.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::Setup(arguments)) = arguments.command {
@@ -68,7 +91,7 @@ pub fn main() -> ExitCode {
     };
     // Both are looked at before either ends us: every error is printed.
     let dashboards = Dashboards::load(&settings.dashboards, &file);
-    let tokens = lm_collector::check(&settings);
+    let tokens = crate::check(&settings);
     for mistake in dashboards.as_ref().err().into_iter().flatten() {
         eprintln!("{mistake}");
     }
@@ -84,7 +107,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::fmt().with_max_level(settings.log.level).with_ansi(false).with_target(false).init();
-    match lm_collector::run(settings, tokens, dashboards, signals()) {
+    match crate::run(settings, tokens, dashboards, signals()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lm-collector: {error}");

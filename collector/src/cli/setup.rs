@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use crate::setup::{SERVICE_USER, SetupError, SetupOptions, is_of_host, renew, setup};
 use clap::Args;
-use lm_collector::setup::{SERVICE_USER, SetupError, SetupOptions, is_of_host, renew, setup};
 use lm_enrol::{CONFIG_DIR, UNIT_DIR, group_id};
 
 use super::{EXIT_CONFIG, EXIT_SOFTWARE};
