@@ -72,7 +72,7 @@ fn without_file_descriptors_accepting_pauses_and_goes_on() {
     let process = rustix::process::Pid::from_raw(pid as i32);
     let before = getrlimit(Resource::Nofile);
     // Room for four, whatever it has open now.
-    let few = Rlimit { current: Some(open + 4), ..before.clone() };
+    let few = Rlimit { current: Some(open + 4), ..before };
     prlimit(process, Resource::Nofile, few).unwrap();
     let began = Instant::now();
     let connections: Vec<_> = (0..8).map(|_| silent(&system)).collect();

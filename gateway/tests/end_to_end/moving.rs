@@ -41,7 +41,8 @@ impl Relay {
     async fn open_udp(&self) {
         let gateway = UdpSocket::bind(self.addr).await.unwrap();
         let collector = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        collector.connect(self.collector.lock().unwrap().unwrap()).await.unwrap();
+        let to = self.collector.lock().unwrap().unwrap();
+        collector.connect(to).await.unwrap();
         tokio::spawn(async move {
             let (mut there, mut back) = ([0; 65_536], [0; 65_536]);
             let mut peer = None;
