@@ -66,7 +66,7 @@ pub fn parse(query: &str) -> Result<Expr, ParseError> {
     if query.len() > QUERY_BYTES_MAX {
         return Err(ParseError::nowhere(format!("query is longer than {QUERY_BYTES_MAX} bytes")));
     }
-    grammar::Parser::new(query, lexer::tokens(query)?).query()
+    grammar::Parser::new(query).query()
 }
 
 #[cfg(test)]

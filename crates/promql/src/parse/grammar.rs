@@ -17,6 +17,8 @@ pub(super) struct Parser<'q> {
     pub tokens: Vec<Spanned>,
     pub position: usize,
     depth: usize,
+    /// What is wrong where the tokens end.
+    cut: Option<ParseError>,
 }
 
 /// An expression, where it begins, and whether parentheses stand around it.
@@ -27,18 +29,23 @@ pub(super) struct Placed {
 }
 
 impl<'q> Parser<'q> {
-    pub fn new(query: &'q str, tokens: Vec<Spanned>) -> Self {
-        Parser { query, tokens, position: 0, depth: 0 }
+    pub fn new(query: &'q str) -> Self {
+        let (tokens, cut) = super::lexer::tokens(query);
+        Parser { query, tokens, position: 0, depth: 0, cut }
     }
 
     /// The whole query.
     pub fn query(mut self) -> Result<Expr, ParseError> {
-        if self.peek() == &Token::End {
-            return Err(ParseError::nowhere("no expression found in input"));
+        if self.peek() == &Token::End && self.cut.is_none() {
+            let message = "no expression found in input";
+            if self.query.is_empty() {
+                return Err(ParseError::nowhere(message));
+            }
+            return self.error(0, message);
         }
         let parsed = self.expr(0)?;
         match self.peek() {
-            Token::End => Ok(parsed.expr),
+            Token::End if self.cut.is_none() => Ok(parsed.expr),
             _ => Err(self.unexpected("")),
         }
     }
@@ -92,6 +99,9 @@ impl<'q> Parser<'q> {
     /// The next token has no place here.
     pub fn unexpected(&self, within: &str) -> ParseError {
         let Spanned { token, start, end } = &self.tokens[self.position];
+        if let (Token::End, Some(cut)) = (token, &self.cut) {
+            return cut.clone();
+        }
         let what = token.describe(&self.query[*start..*end]);
         let within = if within.is_empty() { String::new() } else { format!(" in {within}") };
         ParseError::at(self.query, *start, format!("unexpected {what}{within}"))
@@ -156,20 +166,17 @@ impl<'q> Parser<'q> {
     ) -> Result<Placed, ParseError> {
         let returns_bool = self.word().as_deref() == Some("bool");
         if returns_bool {
-            let at = self.at();
             self.next();
-            if !op.is_comparison() {
-                return self.error(at, "bool modifier can only be used on comparison operators");
-            }
         }
         let has_matching = matches!(self.word().as_deref(), Some("on" | "ignoring"));
-        let matching = if has_matching { self.matching(op)? } else { Matching::default() };
+        let matching = if has_matching { self.matching()? } else { Matching::default() };
         let is_call = *self.after_next() == Token::Symbol("(");
         if is_call && matches!(self.word().as_deref(), Some("fill" | "fill_left" | "fill_right")) {
             return self.error(self.at(), "fill modifiers are experimental and not enabled");
         }
         // Powers bind to the right, all others to the left.
         let right = self.expr(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
+        self.check_modifiers(op, returns_bool, &matching, left.start, at)?;
         let types = [left.expr.value_type(), right.expr.value_type()];
         for (side, found) in [(&left, types[0]), (&right, types[1])] {
             if !matches!(found, ValueType::Scalar | ValueType::Vector) {
@@ -182,12 +189,12 @@ impl<'q> Parser<'q> {
         }
         if types.contains(&ValueType::Scalar) {
             if op.is_set() {
-                let name = format!("{op:?}").to_ascii_lowercase();
-                return self
-                    .error(at, format!("set operator {name:?} not allowed in binary scalar expression"));
+                let message =
+                    format!("set operator {:?} not allowed in binary scalar expression", op.symbol());
+                return self.error(left.start, message);
             }
             if has_matching && (matching.is_on || !matching.labels.is_empty()) {
-                return self.error(at, "vector matching only allowed between instant vectors");
+                return self.error(left.start, "vector matching only allowed between instant vectors");
             }
         }
         let start = left.start;
@@ -195,8 +202,30 @@ impl<'q> Parser<'q> {
         Ok(Placed { expr: Expr::Binary(Box::new(binary)), start, is_enclosed: false })
     }
 
+    /// Complains as Prometheus does, and there: of the whole, or at the operator.
+    fn check_modifiers(
+        &self,
+        op: BinaryOp,
+        returns_bool: bool,
+        matching: &Matching,
+        start: usize,
+        at: usize,
+    ) -> Result<(), ParseError> {
+        if returns_bool && !op.is_comparison() {
+            return self.error(at, "bool modifier can only be used on comparison operators");
+        }
+        if op.is_set() && matching.cardinality != Cardinality::OneToOne {
+            return self.error(start, format!("no grouping allowed for {:?} operation", op.symbol()));
+        }
+        let both = matching.include.iter().find(|name| matching.is_on && matching.labels.contains(name));
+        if let Some(both) = both {
+            return self.error(at, format!("label {both:?} must not occur in ON and GROUP clause at once"));
+        }
+        Ok(())
+    }
+
     /// `on (a, b) group_left (c)`
-    fn matching(&mut self, op: BinaryOp) -> Result<Matching, ParseError> {
+    fn matching(&mut self) -> Result<Matching, ParseError> {
         let is_on = self.word().as_deref() == Some("on");
         self.next();
         let labels = self.labels("grouping opts")?;
@@ -205,18 +234,10 @@ impl<'q> Parser<'q> {
             Some("group_right") => Cardinality::OneToMany,
             _ => return Ok(Matching { is_on, labels, ..Matching::default() }),
         };
-        let at = self.at();
         self.next();
-        if op.is_set() {
-            let name = op.symbol();
-            return self.error(at, format!("no grouping allowed for {name:?} operation"));
-        }
         // A parenthesis here holds labels, also where an operand would fit.
         let has_labels = *self.peek() == Token::Symbol("(");
         let include = if has_labels { self.labels("grouping opts")? } else { Vec::new() };
-        if let Some(both) = include.iter().find(|name| is_on && labels.contains(name)) {
-            return self.error(at, format!("label {both:?} must not occur in ON and GROUP clause at once"));
-        }
         Ok(Matching { is_on, labels, cardinality, include })
     }
 
@@ -260,8 +281,9 @@ impl<'q> Parser<'q> {
     fn postfix(&mut self) -> Result<Placed, ParseError> {
         let mut placed = self.primary()?;
         loop {
+            let at = self.at();
             if self.take("[") {
-                placed = self.range(placed)?;
+                placed = self.range(placed, at)?;
             } else if self.take("@") {
                 placed = self.at_modifier(placed)?;
             } else if self.word().as_deref() == Some("offset") {
@@ -302,7 +324,7 @@ impl<'q> Parser<'q> {
                     self.call(&word)?
                 } else if matches!(
                     &word.to_ascii_lowercase()[..],
-                    "bool" | "on" | "ignoring" | "group_left" | "group_right"
+                    "bool" | "on" | "ignoring" | "group_left" | "group_right" | "atan2"
                 ) {
                     return Err(self.unexpected(""));
                 } else {

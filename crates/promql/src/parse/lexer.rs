@@ -40,18 +40,25 @@ const SYMBOLS: [&str; 25] = [
     "[", "]", ",", ":", "!",
 ];
 
-/// All tokens of a query; the last is [`Token::End`].
-pub(super) fn tokens(query: &str) -> Result<Vec<Spanned>, ParseError> {
+/// All tokens of a query; the last is [`Token::End`], and stands where the text
+/// makes no sense any more if there is an error.
+pub(super) fn tokens(query: &str) -> (Vec<Spanned>, Option<ParseError>) {
     let mut scanner = Scanner { query, position: 0, open: Vec::new(), operators: 0 };
     let mut tokens = Vec::new();
     loop {
         let before = scanner.position;
-        let token = scanner.next()?;
+        let token = match scanner.next() {
+            Ok(token) => token,
+            Err(error) => {
+                tokens.push(Spanned { token: Token::End, start: before, end: before });
+                return (tokens, Some(error));
+            }
+        };
         assert!(token.token == Token::End || scanner.position > before, "every token takes some text");
         let is_end = token.token == Token::End;
         tokens.push(token);
         if is_end {
-            return Ok(tokens);
+            return (tokens, None);
         }
     }
 }
@@ -71,6 +78,10 @@ impl Scanner<'_> {
         let token = match self.peek() {
             None => self.end()?,
             Some('"' | '\'' | '`') => self.text()?,
+            Some(c) if c.is_ascii_digit() && self.is_within("{") => {
+                let message = format!("unexpected character inside braces: {c:?}");
+                return Err(ParseError::at(self.query, start, message));
+            }
             Some(c) if c.is_ascii_digit() || (c == '.' && self.digit_follows()) => self.number()?,
             Some(c) if c.is_ascii_alphabetic() || c == '_' || (c == ':' && self.takes_colons()) => {
                 self.word()?
@@ -194,7 +205,8 @@ impl Scanner<'_> {
                     _ => ("right brace '}'", "{"),
                 };
                 if !self.is_within(opening) {
-                    return Err(ParseError::at(self.query, start, format!("unexpected {name}")));
+                    // Behind it, as Prometheus points.
+                    return Err(ParseError::at(self.query, start + 1, format!("unexpected {name}")));
                 }
                 self.open.pop();
             }

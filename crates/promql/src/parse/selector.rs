@@ -28,7 +28,7 @@ impl Parser<'_> {
             return self.error(start, "vector selector must contain at least one non-empty matcher");
         }
         if let Some(metric) = metric {
-            let again = matchers.iter().find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Eq);
+            let again = matchers.iter().find(|matcher| &*matcher.name == METRIC_NAME);
             if let Some(again) = again {
                 let message = format!("metric name must not be set twice: {metric:?} or {:?}", again.value);
                 return self.error(start, message);
@@ -91,10 +91,9 @@ impl Parser<'_> {
         text.or_else(|literal| self.error(at, format!("string {literal} is not valid UTF-8")))
     }
 
-    /// `[5m]` or `[5m:1m]`, its bracket taken.
-    pub(super) fn range(&mut self, of: Placed) -> Result<Placed, ParseError> {
+    /// `[5m]` or `[5m:1m]`, its bracket taken, which was `at`.
+    pub(super) fn range(&mut self, of: Placed, at: usize) -> Result<Placed, ParseError> {
         let Placed { expr, start, is_enclosed } = of;
-        let at = self.at();
         let range_millis = self.positive_millis("duration")?;
         let expr = if self.take(":") {
             let step_millis = if *self.peek() == Token::Symbol("]") {
@@ -138,7 +137,7 @@ impl Parser<'_> {
             None => return self.error(of.start, wrong),
         };
         if std::mem::replace(offset, millis) != 0 {
-            return self.error(at, "offset may not be set multiple times");
+            return self.error(of.start, "offset may not be set multiple times");
         }
         Ok(of)
     }
@@ -168,7 +167,7 @@ impl Parser<'_> {
             None => return self.error(of.start, wrong),
         };
         if place.replace(time).is_some() {
-            return self.error(at, "@ <timestamp> may not be set multiple times");
+            return self.error(of.start, "@ <timestamp> may not be set multiple times");
         }
         Ok(of)
     }
