@@ -22,7 +22,7 @@ pub struct Measurement {
 
 /// Gives every distinct set of labels a number, and the labels of a number.
 ///
-/// Series are never removed one by one, because numbers must stay dense. A
+/// Series in use are never removed one by one, because numbers must stay dense. A
 /// caller that sees many more series here than a cycle measures (interfaces
 /// that came and went) calls [`clear`](Self::clear) and starts a new
 /// dictionary; the next cycle inserts what still lives.
@@ -103,6 +103,13 @@ impl SeriesTable {
         self.series_count_max
     }
 
+    /// Forgets all series but the first `len`: those that were added since and
+    /// that nobody has used yet.
+    pub fn truncate(&mut self, len: usize) {
+        self.labels.truncate(len);
+        self.by_hash.retain(|_, index| (index.0 as usize) < len);
+    }
+
     /// Forgets every series; numbers start at 0 again.
     pub fn clear(&mut self) {
         self.labels.clear();
@@ -139,6 +146,8 @@ mod tests {
         assert_eq!(table.get_or_insert("a", &[]), Some(SeriesIndex(0)));
         assert_eq!(table.get_or_insert("b", &[]), None);
         assert_eq!(table.get_or_insert("a", &[]), Some(SeriesIndex(0)));
+        table.truncate(0);
+        assert_eq!(table.get_or_insert("b", &[]), Some(SeriesIndex(0)));
         table.clear();
         assert_eq!(table.generation(), 1);
         assert_eq!(table.get_or_insert("b", &[]), Some(SeriesIndex(0)));

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use lm_agent::sources::SeriesTable;
 use lm_agent::sources::host::HostOptions;
 
 use crate::fixtures::test_host;
@@ -84,7 +83,7 @@ fn copy_of_fixtures() -> tempfile::TempDir {
     let mounts = "\
 22 1 8:1 / / ro,relatime - ext4 /dev/sda1 rw
 23 22 0:5 / /proc rw - proc proc rw
-24 22 0:44 / /mnt/far rw - nfs4 server:/far rw
+24 22 0:44 / /no/such/mount rw - nfs4 server:/far rw
 25 22 8:2 / /no/such/place rw - xfs /dev/sda2 rw
 ";
     fs::write(dir.path().join("self/mountinfo"), mounts).unwrap();
@@ -133,7 +132,11 @@ fn families_without_fixtures() {
     let missing = r#"{device="/dev/sda2",fstype="xfs",mountpoint="/no/such/place"}"#;
     check(&format!("node_filesystem_device_error{missing}"), 1.0);
     assert!(!values.contains_key(&format!("node_filesystem_size_bytes{missing}")));
-    assert!(!values.keys().any(|series| series.contains("far") || series.contains("/proc")));
+    assert!(!values.keys().any(|series| series.contains("/proc")));
+    check(
+        r#"node_filesystem_device_error{device="server:/far",fstype="nfs4",mountpoint="/no/such/mount"}"#,
+        1.0,
+    );
 
     let uname = values.keys().find(|series| series.starts_with("node_uname_info{")).unwrap();
     assert!(uname.contains(r#"sysname="Linux""#) && uname.contains("nodename="), "{uname}");
@@ -264,16 +267,6 @@ fn numbers_out_of_range_are_refused() {
     check("stat", "cpu999999999 1 2 3 4\n", "lacks a total");
     check("diskstats", "8 0 sdz 1 2 3\n", "line 1: is not a device and at least 11 counts");
     check("diskstats", "8 0 sdz 1 2", "line 0: ends within a line");
-}
-
-#[test]
-fn a_full_table_fails_collectors_and_not_the_cycle() {
-    let dir = copy_of_fixtures();
-    let mut host = machine(dir.path());
-    host.table = SeriesTable::new(20);
-    let (values, failures) = host.cycle();
-    assert!(values.len() <= 20);
-    assert!(failures.iter().any(|(_, message)| message == "the series table is full at 20 series"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lm_agent::sources::host::{HostOptions, HostSource};
+use lm_agent::sources::host::{CycleReport, HostOptions, HostSource};
 use lm_agent::sources::{Measurement, SeriesTable};
 use lm_model::{Labels, METRIC_NAME, Timestamp};
 
@@ -28,8 +28,8 @@ impl Machine {
         }
     }
 
-    /// Measures once: values, and the collectors that gave none with why.
-    pub fn cycle(&mut self) -> (Values, Vec<(&'static str, String)>) {
+    /// Measures once into `out`.
+    pub fn measure(&mut self) -> CycleReport {
         self.out.clear();
         let mut clock = Duration::ZERO;
         let mut monotonic = || {
@@ -39,6 +39,12 @@ impl Machine {
         let now = Timestamp::from_millis(1_700_000_000_500);
         let report = self.source.collect(now, &mut monotonic, &mut self.table, &mut self.out);
         self.left_out = report.left_out.iter().map(|(_, error)| error.to_string()).collect();
+        report
+    }
+
+    /// Measures once: values, and the collectors that gave none with why.
+    pub fn cycle(&mut self) -> (Values, Vec<(&'static str, String)>) {
+        let report = self.measure();
         let mut values = Values::new();
         for measurement in &self.out {
             let before = values.insert(text(self.table.labels(measurement.series)), measurement.value);

@@ -4,6 +4,8 @@
 mod damage;
 mod devices;
 mod fixtures;
+mod hostile;
+mod large;
 mod machine;
 mod node_exporter;
 mod textfile;

@@ -121,7 +121,7 @@ const LACKED: &str = include_str!("lacked.txt");
 const LACKED_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/lacked.txt");
 
 /// As the folder's README says its output was made.
-fn options(host: &Path) -> HostOptions {
+pub fn options_of(host: &Path) -> HostOptions {
     let names = COLLECTORS.iter().map(|known| known.name);
     let mut options = HostOptions {
         procfs: host.join("proc"),
@@ -200,7 +200,7 @@ fn value_end(value: &str) -> usize {
     end.expect("every value ends")
 }
 
-fn owner(series: &str) -> &str {
+pub fn owner(series: &str) -> &str {
     if let Some(rest) = series.strip_prefix("node_scrape_collector_success{collector=\"") {
         return rest.trim_end_matches("\"}");
     }
@@ -211,7 +211,7 @@ fn owner(series: &str) -> &str {
 
 #[test]
 fn the_test_host_is_measured_as_by_node_exporter() {
-    let (mut ours, failures) = Machine::new(options(&test_host())).cycle();
+    let (mut ours, failures) = Machine::new(options_of(&test_host())).cycle();
     let (netdev, netdev_failures) = Machine::new(netdev_options()).cycle();
     ours.extend(netdev);
     ours.retain(|series, _| !LIVE.iter().any(|prefix| series.starts_with(prefix)));

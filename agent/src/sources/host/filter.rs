@@ -32,6 +32,15 @@ pub const FILTERS: &[KnownFilter] = &[
         "",
         "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)",
     ),
+    known(
+        "filesystem_types",
+        "",
+        concat!(
+            "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|",
+            "mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|",
+            "tracefs)$"
+        ),
+    ),
     known("hwmon_chips", "", ""),
     known("hwmon_sensors", "", ""),
     known("interrupts", "", ""),

@@ -53,7 +53,10 @@ pub enum Error {
     Malformed { path: PathBuf, line: usize, reason: &'static str },
     #[error("{}: {source}", path.display())]
     Exposition { path: PathBuf, source: lm_exposition::Error },
-    #[error("the series table is full at {series_count_max} series")]
+    #[error(
+        "has more series than there is room for beside the others ({series_count_max} for all); \
+         see metrics.filters"
+    )]
     TableFull { series_count_max: u32 },
 }
 
@@ -129,12 +132,10 @@ impl HostSource {
         let mut cycle = Cycle { now, table, out, shared: &mut self.stat, left_out: &mut left_out };
         let mut started = monotonic();
         for running in &mut self.collectors {
-            let kept = cycle.out.len();
-            let result = running.collect.collect(&mut cycle, &mut self.buffer);
+            let result = running.collect(&self.options, &mut cycle, &mut self.buffer);
             let success = result.is_ok();
             report.left_out.extend(cycle.left_out.drain(..).map(|error| (running.known.name, error)));
             if let Err(error) = result {
-                cycle.out.truncate(kept);
                 report.failures.push((running.known.name, error));
             }
             let ended = monotonic();
@@ -183,9 +184,42 @@ struct Running {
     known: &'static KnownCollector,
     collect: Box<dyn Collect>,
     series: Option<[SeriesIndex; 2]>,
+    /// Cycles to leave out, after one that had more series than there is room.
+    pause: u32,
 }
 
+/// Building thousands of series to find that they do not fit is costly, and
+/// the next cycle seldom finds fewer.
+const PAUSE_CYCLES: u32 = 20;
+
 impl Running {
+    /// Collects everything or nothing: what a failed collector pushed is taken
+    /// back, and of one that found no room also the series that it added, so
+    /// that those after it have that room.
+    fn collect(
+        &mut self,
+        options: &HostOptions,
+        cycle: &mut Cycle<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return Err(Error::TableFull { series_count_max: cycle.table.series_count_max() });
+        }
+        let (pushed, known) = (cycle.out.len(), cycle.table.len());
+        let result = self.collect.collect(cycle, buffer);
+        if result.is_err() {
+            cycle.out.truncate(pushed);
+        }
+        if let Err(Error::TableFull { .. }) = result {
+            cycle.table.truncate(known);
+            // It remembers series that are gone.
+            self.collect = (self.known.make)(options);
+            self.pause = PAUSE_CYCLES;
+        }
+        result
+    }
+
     fn series(&mut self, table: &mut SeriesTable) -> Option<[SeriesIndex; 2]> {
         if self.series.is_none() {
             let labels = [("collector", self.known.name)];
@@ -199,5 +233,5 @@ impl Running {
 
 fn running(options: &HostOptions) -> Vec<Running> {
     let chosen = COLLECTORS.iter().filter(|known| options.collectors.contains(known.name));
-    chosen.map(|known| Running { known, collect: (known.make)(options), series: None }).collect()
+    chosen.map(|known| Running { known, collect: (known.make)(options), series: None, pause: 0 }).collect()
 }

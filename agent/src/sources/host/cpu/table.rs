@@ -50,6 +50,8 @@ impl CpuTable {
         let mut lines = self.file.read_lines(buffer)?;
         let (_, header) = lines.next().ok_or_else(|| self.file.wrong(1, "names no CPUs"))?;
         if self.header != header {
+            // Of a header that is refused below, nothing is to be remembered.
+            self.header.clear();
             self.cpus.clear();
             for word in words(header) {
                 let cpu = word.strip_prefix(b"CPU").and_then(number);
@@ -57,7 +59,6 @@ impl CpuTable {
             }
             self.rows = SeriesCache::default();
             self.series.clear();
-            self.header.clear();
             self.header.extend_from_slice(header);
         }
         for (line, text) in lines {

@@ -1,20 +1,23 @@
 //! Sizes of mounted file systems.
 //!
-//! Asking a dead file server for its size blocks for ever, and there is no
-//! way to give up. So only file systems that live in this machine are asked:
-//! the list names them, and whatever it does not name (NFS, CIFS, FUSE, what
-//! is invented next) is left out, where node_exporter would try and get stuck.
+//! File systems that live in this machine answer from memory and are asked
+//! here. All others (NFS, CIFS, FUSE, what is invented next) may never answer,
+//! so [`Sizes`] asks them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfs;
+
+use super::sizes::Sizes;
 use crate::sources::SeriesIndex;
 use crate::sources::host::collector::{Collect, Cycle, SeriesCache};
 use crate::sources::host::filter::Filter;
 use crate::sources::host::read::{KernelFile, Malformed, lines, words};
 use crate::sources::host::{Error, HostOptions};
 
+/// Types that answer from memory.
 const LOCAL_TYPES: [&[u8]; 18] = [
     b"bcachefs",
     b"btrfs",
@@ -56,6 +59,8 @@ pub struct FileSystems {
     own: KernelFile,
     rootfs: PathBuf,
     mount_points: Filter,
+    types: Filter,
+    sizes: Sizes<rustix::io::Result<StatVfs>>,
     /// By mount point, device and type together.
     series: SeriesCache<[SeriesIndex; 7]>,
     key: Vec<u8>,
@@ -68,6 +73,8 @@ impl FileSystems {
             own: KernelFile::new(&options.procfs, "self/mountinfo"),
             rootfs: options.rootfs.clone(),
             mount_points: options.filters.filter("filesystem_mount_points"),
+            types: options.filters.filter("filesystem_types"),
+            sizes: Sizes::new(|path| rustix::fs::statvfs(path)),
             series: SeriesCache::default(),
             key: Vec::new(),
         }
@@ -86,7 +93,7 @@ impl Collect for FileSystems {
         for (line, text) in lines(buffer).map_err(|malformed| file.malformed(malformed))? {
             let mount = parse_mount(text).ok_or(Malformed { line, reason: "is not a mount" });
             let mount = mount.map_err(|malformed| file.malformed(malformed))?;
-            if !is_shown(&mount, &self.mount_points) {
+            if !(self.types.shows(mount.fstype) && self.mount_points.shows(mount.mount_point)) {
                 continue;
             }
             // What is mounted later at the same place hides what was there.
@@ -102,7 +109,13 @@ impl Collect for FileSystems {
                 self.key.push(0);
             }
             let series = self.series.get_or_make(&self.key, |_| mount_series(cycle, mount))?;
-            push_sizes(cycle, &self.rootfs, mount, series);
+            let point = unescape(mount.mount_point);
+            let path = self.rootfs.join(Path::new(&point).strip_prefix("/").unwrap_or(Path::new("")));
+            let sizes = match LOCAL_TYPES.contains(&mount.fstype) {
+                true => rustix::fs::statvfs(&path).ok(),
+                false => self.sizes.ask(&path).and_then(Result::ok),
+            };
+            push_sizes(cycle, mount, sizes, series);
         }
         Ok(())
     }
@@ -114,23 +127,19 @@ fn mount_series(cycle: &mut Cycle<'_>, mount: &Mount<'_>) -> Result<[SeriesIndex
     cycle.series_each(NAMES, &[("device", &device), ("fstype", &fstype), ("mountpoint", &point)])
 }
 
-/// One failing mount (no permission) is an error of that mount only.
-fn push_sizes(cycle: &mut Cycle<'_>, rootfs: &Path, mount: &Mount<'_>, series: [SeriesIndex; 7]) {
+/// One mount that does not answer (no permission, a dead server) is an error of
+/// that mount only.
+fn push_sizes(cycle: &mut Cycle<'_>, mount: &Mount<'_>, sizes: Option<StatVfs>, series: [SeriesIndex; 7]) {
     let [size, free, avail, files, files_free, readonly, device_error] = series;
-    let point = unescape(mount.mount_point);
-    let relative = Path::new(&point).strip_prefix("/").unwrap_or(Path::new(""));
     cycle.push(readonly, f64::from(u8::from(mount.is_readonly)));
-    match rustix::fs::statvfs(rootfs.join(relative)) {
-        Ok(sizes) => {
-            let block = sizes.f_frsize as f64;
-            cycle.push(size, sizes.f_blocks as f64 * block);
-            cycle.push(free, sizes.f_bfree as f64 * block);
-            cycle.push(avail, sizes.f_bavail as f64 * block);
-            cycle.push(files, sizes.f_files as f64);
-            cycle.push(files_free, sizes.f_ffree as f64);
-            cycle.push(device_error, 0.0);
-        }
-        Err(_) => cycle.push(device_error, 1.0),
+    cycle.push(device_error, f64::from(u8::from(sizes.is_none())));
+    if let Some(sizes) = sizes {
+        let block = sizes.f_frsize as f64;
+        cycle.push(size, sizes.f_blocks as f64 * block);
+        cycle.push(free, sizes.f_bfree as f64 * block);
+        cycle.push(avail, sizes.f_bavail as f64 * block);
+        cycle.push(files, sizes.f_files as f64);
+        cycle.push(files_free, sizes.f_ffree as f64);
     }
 }
 
@@ -155,10 +164,6 @@ fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
         .iter()
         .any(|options| options.split(|byte| *byte == b',').any(|option| option == b"ro"));
     Some(Mount { mount_point, fstype, device, is_readonly })
-}
-
-fn is_shown(mount: &Mount<'_>, mount_points: &Filter) -> bool {
-    LOCAL_TYPES.contains(&mount.fstype) && mount_points.shows(mount.mount_point)
 }
 
 /// `mountinfo` writes a space as `\040`, and tab, newline and backslash alike.
@@ -191,25 +196,20 @@ mod tests {
         let mount = parse_mount(line).unwrap();
         assert_eq!(unescape(mount.mount_point).as_os_str(), OsStr::from_bytes(b"/mnt/a b"));
         assert_eq!((mount.fstype, mount.device, mount.is_readonly), (&b"ext4"[..], &b"/dev/sda1"[..], true));
-        assert!(is_shown(&mount, &Filters::default().filter("filesystem_mount_points")));
         assert!(parse_mount(b"36 35 98:0 / /mnt rw").is_none());
     }
 
     #[test]
-    fn remote_and_virtual_file_systems_are_not_asked() {
-        let filter = Filters::default().filter("filesystem_mount_points");
-        let check = |mount_point: &str, fstype: &str, expected: bool| {
-            let (mount_point, fstype) = (mount_point.as_bytes(), fstype.as_bytes());
-            let mount = Mount { mount_point, fstype, device: b"x", is_readonly: false };
-            assert_eq!(is_shown(&mount, &filter), expected, "{}", String::from_utf8_lossy(mount_point));
-        };
-        check("/", "ext4", true);
-        check("/run", "tmpfs", true);
-        check("/devices", "xfs", true);
-        check("/mnt", "nfs4", false);
-        check("/mnt", "fuse.sshfs", false);
-        check("/dev/shm", "tmpfs", false);
-        check("/var/lib/docker/x", "ext4", false);
-        check("/var/lib/docker", "ext4", true);
+    fn virtual_file_systems_are_not_shown() {
+        let filters = Filters::default();
+        let shows = |filter: &str, name: &str| filters.filter(filter).shows(name.as_bytes());
+        for mount_point in ["/", "/run", "/devices", "/var/lib/docker"] {
+            assert!(shows("filesystem_mount_points", mount_point), "{mount_point}");
+        }
+        for mount_point in ["/dev", "/dev/shm", "/proc/sys/fs/binfmt_misc", "/var/lib/docker/x"] {
+            assert!(!shows("filesystem_mount_points", mount_point), "{mount_point}");
+        }
+        assert!(shows("filesystem_types", "ext4") && shows("filesystem_types", "nfs4"));
+        assert!(!shows("filesystem_types", "overlay") && !shows("filesystem_types", "cgroup2"));
     }
 }

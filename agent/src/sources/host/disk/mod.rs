@@ -15,6 +15,7 @@ pub mod nfs;
 pub mod nfsd;
 pub mod nvme;
 pub mod rpc_stats;
+pub mod sizes;
 pub mod tape;
 pub mod xfs;
 pub mod zfs;

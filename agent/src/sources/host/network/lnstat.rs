@@ -32,7 +32,12 @@ impl Collect for LnStat {
         self.tree.list(&[TABLES], &mut self.tables)?;
         for table in self.tables.iter() {
             let parts = [TABLES, table];
-            self.tree.read_lines(&parts, buffer)?;
+            match self.tree.read_lines(&parts, buffer) {
+                Ok(()) => {}
+                // The module went since the directory was listed.
+                Err(error) if error.is_absence() => continue,
+                Err(error) => return Err(error),
+            }
             let pushed = each_count(buffer, |cpu, column, value| {
                 self.key.clear();
                 self.key.extend_from_slice(table);
