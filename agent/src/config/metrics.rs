@@ -106,7 +106,30 @@ fn take_options(mut section: Section<'_, '_>, host: &mut HostOptions) {
     section.read("cpu_info", &mut host.cpu_info, units::flag);
     section.read("bcache_priority", &mut host.bcache_priority, units::flag);
     section.read("textfile", &mut host.textfile, super::patterns);
-    section.read("sysctl", &mut host.sysctl, units::texts);
-    section.read("sysctl_info", &mut host.sysctl_info, units::texts);
+    section.read_each("sysctl", &mut host.sysctl, LIST_LEN_MAX, |value, _| {
+        let setting = units::text(value).unwrap_or_default();
+        let (name, names) = setting.split_once(':').unwrap_or((&setting, "x"));
+        match is_sysctl(name) && names.split(',').all(is_word) {
+            true => Ok(setting),
+            false => Err("expected such as \"vm.swappiness\" or \"fs.file-nr:total,current,max\"".to_owned()),
+        }
+    });
+    section.read_each("sysctl_info", &mut host.sysctl_info, LIST_LEN_MAX, |value, _| {
+        let setting = units::text(value).unwrap_or_default();
+        match is_sysctl(&setting) {
+            true => Ok(setting),
+            false => Err("expected such as \"kernel.seccomp.actions_avail\"".to_owned()),
+        }
+    });
     section.finish();
+}
+
+/// Names a file below `/proc/sys`, and none outside.
+fn is_sysctl(name: &str) -> bool {
+    name.split('.').all(is_word)
+}
+
+fn is_word(word: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !word.is_empty() && word.bytes().all(is_allowed)
 }

@@ -134,4 +134,16 @@ fn mistakes_about_collectors_and_filters() {
         ],
     );
     check("[metrics.options]\ncpu_info = 1\n", &["2: metrics.options.cpu_info is 1; expected true or false"]);
+    check(
+        "[metrics.options]\nsysctl = ['fs.file-nr:a,b,c', 'fs..file', '/etc', 'a:b c']\nsysctl_info = ['a/b']\n",
+        &[
+            "2: metrics.options.sysctl has \"fs..file\"; \
+             expected such as \"vm.swappiness\" or \"fs.file-nr:total,current,max\"",
+            "2: metrics.options.sysctl has \"/etc\"; \
+             expected such as \"vm.swappiness\" or \"fs.file-nr:total,current,max\"",
+            "2: metrics.options.sysctl has \"a:b c\"; \
+             expected such as \"vm.swappiness\" or \"fs.file-nr:total,current,max\"",
+            "3: metrics.options.sysctl_info has \"a/b\"; expected such as \"kernel.seccomp.actions_avail\"",
+        ],
+    );
 }

@@ -71,6 +71,7 @@ pub const COLLECTORS: &[KnownCollector] = &[
     off("ksmd", |options| Box::new(memory::ksmd::Ksmd::new(options))),
     off("lnstat", |options| Box::new(network::lnstat::LnStat::new(options))),
     off("meminfo_numa", |options| Box::new(memory::numa::NumaMemory::new(options))),
+    off("mountstats", |options| Box::new(disk::mountstats::MountStats::new(options))),
     off("processes", |options| Box::new(kernel::processes::Processes::new(options))),
     off("slabinfo", |options| Box::new(memory::slabinfo::SlabInfo::new(options))),
     off("softirqs", |options| Box::new(cpu::softirqs::SoftIrqs::new(options))),

@@ -41,7 +41,7 @@ const LOCAL_TYPES: [&[u8]; 18] = [
 
 /// More mounts than this are not asked for their size, in the order of the
 /// file: each costs a system call and seven series.
-const MOUNT_COUNT_MAX: usize = 256;
+pub const MOUNT_COUNT_MAX: usize = 256;
 
 const NAMES: [&str; 7] = [
     "node_filesystem_size_bytes",
@@ -144,16 +144,17 @@ fn push_sizes(cycle: &mut Cycle<'_>, mount: &Mount<'_>, sizes: Option<StatVfs>, 
 }
 
 /// One line of `mountinfo`; words are still escaped.
-struct Mount<'a> {
-    mount_point: &'a [u8],
-    fstype: &'a [u8],
-    device: &'a [u8],
+pub struct Mount<'a> {
+    pub mount_point: &'a [u8],
+    pub fstype: &'a [u8],
+    pub device: &'a [u8],
+    pub super_options: &'a [u8],
     is_readonly: bool,
 }
 
 /// `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 /// with any number of words before the dash.
-fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
+pub fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
     let mut words = words(line);
     let mount_point = words.nth(4)?;
     let mount_options = words.next()?;
@@ -163,7 +164,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
     let is_readonly = [mount_options, super_options]
         .iter()
         .any(|options| options.split(|byte| *byte == b',').any(|option| option == b"ro"));
-    Some(Mount { mount_point, fstype, device, is_readonly })
+    Some(Mount { mount_point, fstype, device, super_options, is_readonly })
 }
 
 /// `mountinfo` writes a space as `\040`, and tab, newline and backslash alike.

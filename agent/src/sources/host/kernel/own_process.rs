@@ -14,7 +14,7 @@ pub struct OwnProcess {
     tree: Tree,
     descriptors: Names,
     page_bytes: f64,
-    series: FixedSeries<5>,
+    series: FixedSeries<6>,
     start_time: FixedSeries<1>,
 }
 
@@ -26,6 +26,7 @@ impl OwnProcess {
             "process_resident_memory_bytes",
             "process_open_fds",
             "process_max_fds",
+            "process_virtual_memory_max_bytes",
         ];
         OwnProcess {
             stat: KernelFile::new(&options.own_process, "stat"),
@@ -46,13 +47,15 @@ impl Collect for OwnProcess {
         self.tree.list(&[b"fd"], &mut self.descriptors)?;
         // Without the one that listing them takes.
         let open = self.descriptors.len().saturating_sub(1);
-        let limit = rustix::process::getrlimit(Resource::Nofile).current;
+        // No limit is the largest number, as in the Prometheus client libraries.
+        let limit = |of| rustix::process::getrlimit(of).current.unwrap_or(u64::MAX) as f64;
         let values = [
             (stat.user_ticks as f64 + stat.system_ticks as f64) / USER_HZ,
             stat.virtual_bytes as f64,
             stat.resident_pages as f64 * self.page_bytes,
             open as f64,
-            limit.unwrap_or(u64::MAX) as f64,
+            limit(Resource::Nofile),
+            limit(Resource::As),
         ];
         self.series.push(cycle, values)?;
         match cycle.stat().ok().and_then(boot_seconds) {
