@@ -3,6 +3,7 @@
 
 mod damage;
 mod devices;
+mod documented;
 mod fixtures;
 mod hostile;
 mod large;

@@ -19,6 +19,7 @@ pub struct DiskInfo {
     sysfs: Tree,
     /// By device.
     known: HashMap<Box<[u8]>, Known>,
+    file: Vec<u8>,
     properties: Vec<u8>,
     rotational: Vec<u8>,
 }
@@ -43,6 +44,7 @@ impl DiskInfo {
             udev: Tree::new(&options.udev),
             sysfs: Tree::new(&options.sysfs),
             known: HashMap::new(),
+            file: Vec::new(),
             properties: Vec::new(),
             rotational: Vec::new(),
         }
@@ -51,8 +53,11 @@ impl DiskInfo {
     /// What cannot be read is not known: `/proc/diskstats` alone decides
     /// whether there is such a device.
     pub fn push(&mut self, cycle: &mut Cycle<'_>, device: &Device<'_>) -> Result<(), Error> {
-        let file = [b"b", device.major, b":", device.minor].concat();
-        if self.udev.read(&[&file], &mut self.properties).is_err() {
+        self.file.clear();
+        for part in [b"b", device.major, b":", device.minor] {
+            self.file.extend_from_slice(part);
+        }
+        if self.udev.read(&[&self.file], &mut self.properties).is_err() {
             self.properties.clear();
         }
         let queue = [&b"block"[..], device.name, b"queue/rotational"];
