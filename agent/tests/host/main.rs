@@ -9,4 +9,5 @@ mod hostile;
 mod large;
 mod machine;
 mod node_exporter;
+mod protocols;
 mod textfile;

@@ -75,6 +75,7 @@ pub const COLLECTORS: &[KnownCollector] = &[
     off("processes", |options| Box::new(kernel::processes::Processes::new(options))),
     off("slabinfo", |options| Box::new(memory::slabinfo::SlabInfo::new(options))),
     off("softirqs", |options| Box::new(cpu::softirqs::SoftIrqs::new(options))),
+    off("swap", |options| Box::new(memory::swap::Swap::new(options))),
     off("sysctl", |options| Box::new(kernel::sysctl::Sysctl::new(options))),
     off("tcpstat", |options| Box::new(network::tcpstat::TcpStat::new(options))),
     off("xfrm", |options| Box::new(network::xfrm::Xfrm::new(options))),
