@@ -16,6 +16,7 @@ pub struct Machine {
     pub out: Vec<Measurement>,
     /// What collectors left out in the last cycle, and why.
     pub left_out: Vec<String>,
+    pub now_ms: i64,
 }
 
 impl Machine {
@@ -25,6 +26,7 @@ impl Machine {
             table: SeriesTable::new(1_000_000),
             out: Vec::new(),
             left_out: Vec::new(),
+            now_ms: 1_700_000_000_500,
         }
     }
 
@@ -36,7 +38,7 @@ impl Machine {
             clock += Duration::from_millis(250);
             clock
         };
-        let now = Timestamp::from_millis(1_700_000_000_500);
+        let now = Timestamp::from_millis(self.now_ms);
         let report = self.source.collect(now, &mut monotonic, &mut self.table, &mut self.out);
         self.left_out = report.left_out.iter().map(|(_, error)| error.to_string()).collect();
         report

@@ -10,4 +10,5 @@ mod large;
 mod machine;
 mod node_exporter;
 mod protocols;
+mod systemd;
 mod textfile;

@@ -59,6 +59,7 @@ pub const FILTERS: &[KnownFilter] = &[
     known("powersupplyclass", "", ""),
     known("qdisc", "", ""),
     known("slabinfo", "", ""),
+    known("systemd_units", "", r"\.(automount|device|mount|scope|slice)$"),
     known("thermal_zone", "", ""),
     known("vmstat", "^(oom_kill|pgpg|pswp|pg.*fault).*", ""),
 ];

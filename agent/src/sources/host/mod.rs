@@ -27,6 +27,7 @@ mod network;
 mod options;
 mod read;
 pub mod registry;
+mod services;
 mod textfile;
 mod tree;
 

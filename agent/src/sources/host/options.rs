@@ -31,6 +31,8 @@ pub struct HostOptions {
     pub cpu_guest: bool,
     /// `cpu` shows `/proc/cpuinfo`. Default false.
     pub cpu_info: bool,
+    /// The program that `systemd` asks. Default `systemctl`, wherever it is.
+    pub systemctl: PathBuf,
     /// `bcache` shows what is in a cache by priority, which takes the kernel
     /// long. Default false.
     pub bcache_priority: bool,
@@ -57,6 +59,7 @@ impl Default for HostOptions {
             stat_softirqs: false,
             cpu_guest: true,
             cpu_info: false,
+            systemctl: "systemctl".into(),
             bcache_priority: false,
             textfile: Vec::new(),
             sysctl: Vec::new(),

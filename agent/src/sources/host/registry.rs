@@ -2,7 +2,7 @@
 
 use super::collector::Collect;
 use super::options::HostOptions;
-use super::{cpu, disk, hardware, kernel, memory, network, textfile};
+use super::{cpu, disk, hardware, kernel, memory, network, services, textfile};
 
 /// A collector, by node_exporter's name for it.
 pub struct KnownCollector {
@@ -50,8 +50,10 @@ pub const COLLECTORS: &[KnownCollector] = &[
     on("btrfs", |options| Box::new(disk::btrfs::Btrfs::new(options))),
     on("xfs", |options| Box::new(disk::xfs::Xfs::new(options))),
     on("zfs", |options| Box::new(disk::zfs::Zfs::new(options))),
+    off("cpu_vulnerabilities", |options| Box::new(cpu::vulnerabilities::CpuVulnerabilities::new(options))),
     off("drbd", |options| Box::new(disk::drbd::Drbd::new(options))),
     off("drm", |options| Box::new(hardware::drm::Drm::new(options))),
+    off("systemd", |options| Box::new(services::systemd::Systemd::new(options))),
     off("pcidevice", |options| Box::new(hardware::pci::PciDevices::new(options))),
     on("netstat", |options| Box::new(network::netstat::NetStat::new(options))),
     on("sockstat", |options| Box::new(network::sockstat::SockStat::new(options))),

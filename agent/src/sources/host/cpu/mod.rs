@@ -9,5 +9,6 @@ pub mod stat;
 pub mod table;
 pub mod time;
 mod topology;
+pub mod vulnerabilities;
 
 pub use time::USER_HZ;

@@ -1,0 +1,4 @@
+//! What runs on the host: units, containers, programs.
+
+mod ask;
+pub mod systemd;
