@@ -105,6 +105,7 @@ fn take_options(mut section: Section<'_, '_>, host: &mut HostOptions) {
     section.read("cpu_guest", &mut host.cpu_guest, units::flag);
     section.read("cpu_info", &mut host.cpu_info, units::flag);
     section.read("bcache_priority", &mut host.bcache_priority, units::flag);
+    section.read("programs_max", &mut host.programs_max, |value| units::integer(value, 1..=100));
     section.read("textfile", &mut host.textfile, super::patterns);
     section.read_each("sysctl", &mut host.sysctl, LIST_LEN_MAX, |value, _| {
         let setting = units::text(value).unwrap_or_default();

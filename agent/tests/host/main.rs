@@ -9,6 +9,7 @@ mod hostile;
 mod large;
 mod machine;
 mod node_exporter;
+mod programs;
 mod protocols;
 mod systemd;
 mod textfile;

@@ -31,6 +31,9 @@ pub struct HostOptions {
     pub cpu_guest: bool,
     /// `cpu` shows `/proc/cpuinfo`. Default false.
     pub cpu_info: bool,
+    /// `programs` shows this many that use most of each of CPU, memory and I/O,
+    /// 1 to 100. Default 10.
+    pub programs_max: u32,
     /// The program that `systemd` asks. Default `systemctl`, wherever it is.
     pub systemctl: PathBuf,
     /// `bcache` shows what is in a cache by priority, which takes the kernel
@@ -59,6 +62,7 @@ impl Default for HostOptions {
             stat_softirqs: false,
             cpu_guest: true,
             cpu_info: false,
+            programs_max: 10,
             systemctl: "systemctl".into(),
             bcache_priority: false,
             textfile: Vec::new(),

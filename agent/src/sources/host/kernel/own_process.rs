@@ -5,7 +5,8 @@ use rustix::process::Resource;
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::cpu::USER_HZ;
 use crate::sources::host::cpu::stat::boot_seconds;
-use crate::sources::host::read::{KernelFile, Malformed, number, words};
+use crate::sources::host::process_stat::parse_stat;
+use crate::sources::host::read::{KernelFile, Malformed};
 use crate::sources::host::tree::{Names, Tree};
 use crate::sources::host::{Error, HostOptions};
 
@@ -62,43 +63,5 @@ impl Collect for OwnProcess {
             Some(boot) => self.start_time.push(cycle, [boot as f64 + stat.start_ticks as f64 / USER_HZ]),
             None => Ok(()),
         }
-    }
-}
-
-struct ProcessStat {
-    user_ticks: u64,
-    system_ticks: u64,
-    /// Since boot.
-    start_ticks: u64,
-    virtual_bytes: u64,
-    resident_pages: u64,
-}
-
-/// Numbers after the program's name, which is in parentheses and may hold
-/// spaces and parentheses itself. `proc_pid_stat(5)` counts fields from one
-/// and the name is the second, so its field *n* is at *n* - 3 here.
-fn parse_stat(bytes: &[u8]) -> Option<ProcessStat> {
-    let name_end = bytes.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = words(bytes[name_end + 1..].trim_ascii_end());
-    let user_ticks = number(fields.nth(14 - 3)?)?;
-    let system_ticks = number(fields.next()?)?;
-    let start_ticks = number(fields.nth(22 - 16)?)?;
-    let virtual_bytes = number(fields.next()?)?;
-    let resident_pages = number(fields.next()?)?;
-    Some(ProcessStat { user_ticks, system_ticks, start_ticks, virtual_bytes, resident_pages })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_fields() {
-        let line = b"10 (a b) c) S 1 2 3 4 5 6 7 8 9 10 1677 44 0 0 20 0 1 0 82375 56274944 1981 184\n";
-        let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.user_ticks, stat.system_ticks, stat.start_ticks), (1677, 44, 82375));
-        assert_eq!((stat.virtual_bytes, stat.resident_pages), (56_274_944, 1981));
-        assert!(parse_stat(&line[..40]).is_none());
-        assert!(parse_stat(b"").is_none());
     }
 }

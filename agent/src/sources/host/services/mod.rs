@@ -1,4 +1,5 @@
 //! What runs on the host: units, containers, programs.
 
 mod ask;
+pub mod programs;
 pub mod systemd;
