@@ -1,6 +1,7 @@
 //! The host source on node_exporter's test host, on damaged and odd hosts, and
 //! on this machine.
 
+mod containers;
 mod damage;
 mod devices;
 mod documented;

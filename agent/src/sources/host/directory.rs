@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 
 use crate::sources::host::Error;
 
@@ -40,11 +40,21 @@ impl Directory {
     /// The names in it, sorted, so that series begin in the same order
     /// everywhere. Empty when it cannot be listed. Can be asked once.
     pub fn names(&self) -> Vec<String> {
+        self.names_of(|_| true)
+    }
+
+    /// As [`names`](Self::names), of directories alone.
+    pub fn directory_names(&self) -> Vec<String> {
+        self.names_of(|kind| kind == FileType::Directory)
+    }
+
+    fn names_of(&self, is_wanted: impl Fn(FileType) -> bool) -> Vec<String> {
         let mut names = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut entries = RawDir::new(&self.fd, &mut buffer);
         while let Some(Ok(entry)) = entries.next() {
             let name = entry.file_name().to_str().ok().filter(|name| !name.starts_with('.'));
+            let name = name.filter(|_| is_wanted(entry.file_type()));
             names.extend(name.map(str::to_owned));
             if names.len() == ENTRY_COUNT_MAX {
                 break;

@@ -53,6 +53,7 @@ pub const COLLECTORS: &[KnownCollector] = &[
     off("cpu_vulnerabilities", |options| Box::new(cpu::vulnerabilities::CpuVulnerabilities::new(options))),
     off("drbd", |options| Box::new(disk::drbd::Drbd::new(options))),
     off("drm", |options| Box::new(hardware::drm::Drm::new(options))),
+    off("containers", |options| Box::new(services::containers::Containers::new(options))),
     off("programs", |options| Box::new(services::programs::Programs::new(options))),
     off("systemd", |options| Box::new(services::systemd::Systemd::new(options))),
     off("pcidevice", |options| Box::new(hardware::pci::PciDevices::new(options))),
