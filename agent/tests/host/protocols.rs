@@ -1,4 +1,4 @@
-//! Sockets and swap, of which node_exporter's output has nothing or half.
+//! Sockets, swap and the clock, of which node_exporter's output has nothing or half.
 
 use std::fs;
 
@@ -74,4 +74,20 @@ fn swap_by_device() {
     assert_eq!(values[&format!("node_swap_size_bytes{device}")], 8_388_604.0 * 1024.0);
     assert_eq!(values[&format!("node_swap_used_bytes{device}")], 76.0 * 1024.0);
     assert_eq!(values[&format!("node_swap_priority{device}")], 100.0);
+}
+
+#[test]
+fn the_clock_of_this_machine() {
+    let options = HostOptions { collectors: ["timex"].into(), ..HostOptions::default() };
+    let (values, failures) = Machine::new(options).cycle();
+    if let Some((_, reason)) = failures.first() {
+        println!("SKIPPED: a sandbox may forbid the call: {reason}");
+        assert!(std::env::var_os("LM_REQUIRE_ALL").is_none());
+        return;
+    }
+    assert_eq!(values.keys().filter(|series| series.starts_with("node_timex_")).count(), 18);
+    // The kernel corrects by 500 ppm at most; a tick is 9 to 11 ms.
+    assert!((values["node_timex_frequency_adjustment_ratio"] - 1.0).abs() <= 0.0005);
+    assert!((0.009..=0.011).contains(&values["node_timex_tick_seconds"]));
+    assert!([0.0, 1.0].contains(&values["node_timex_sync_status"]));
 }

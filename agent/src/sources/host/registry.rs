@@ -64,6 +64,7 @@ pub const COLLECTORS: &[KnownCollector] = &[
     on("conntrack", |options| Box::new(network::conntrack::ConnTrack::new(options))),
     on("entropy", |options| Box::new(kernel::entropy::Entropy::new(options))),
     on("arp", |options| Box::new(network::arp::Arp::new(options))),
+    on("timex", |options| Box::new(kernel::timex::ClockDiscipline::new(options))),
     on("udp_queues", |options| Box::new(network::udp_queues::UdpQueues::new(options))),
     on("kernel_hung", |options| Box::new(kernel::hung::HungTasks::new(options))),
     on("ipvs", |options| Box::new(network::ipvs::Ipvs::new(options))),

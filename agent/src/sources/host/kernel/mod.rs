@@ -11,4 +11,5 @@ pub mod pressure;
 pub mod processes;
 pub mod sysctl;
 pub mod time;
+pub mod timex;
 pub mod uname;
