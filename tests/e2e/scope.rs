@@ -13,13 +13,16 @@ use lm_tests::{System, system_options};
 
 const CALLS: u64 = 300;
 
-/// The rogue may send what it likes; this is what the collector puts on it.
-const STAMPED: [(&str, &str); 2] = [("instance", "rogue"), ("env", "prod")];
+/// The rogue may send what it likes; the collector puts this on it, and its
+/// name in `instance`, or in `agent` where it may name another instance.
+const STAMPED: (&str, &str) = ("env", "prod");
+/// A target that every host may have: the series of each are its own.
+const LOOPBACK: &str = "127.0.0.1:9100";
 
 /// Everything of others that a reader can see.
 fn others(api: &Api, at: i64) -> (Vec<BTreeMap<String, String>>, Vec<String>, Vec<String>) {
     let mut series: Vec<_> = api
-        .query("{instance!=\"rogue\",instance!=\"collector\",__name__=~\".+\"}", at)
+        .query("{instance!=\"rogue\",agent!=\"rogue\",instance!=\"collector\",__name__=~\".+\"}", at)
         .unwrap()
         .into_iter()
         .map(|series| {
@@ -30,7 +33,7 @@ fn others(api: &Api, at: i64) -> (Vec<BTreeMap<String, String>>, Vec<String>, Ve
         .collect();
     series.sort();
     let mut lines: Vec<_> = api
-        .all_lines("{instance!=\"rogue\",filename=~\".+\"}", "")
+        .all_lines("{instance!=\"rogue\",agent!=\"rogue\",filename=~\".+\"}", "")
         .unwrap()
         .into_iter()
         .map(|line| format!("{line:?}"))
@@ -43,7 +46,7 @@ fn others(api: &Api, at: i64) -> (Vec<BTreeMap<String, String>>, Vec<String>, Ve
 fn random_labels(random: &mut Random) -> Vec<(&'static str, &'static str)> {
     let mut labels = vec![("__name__", ["up", "stolen", "lmagent_up"][random.between(0, 3) as usize])];
     for (name, values) in [
-        ("instance", ["victim", "rogue", "collector", "gateway"]),
+        ("instance", ["victim", "rogue", "collector", LOOPBACK]),
         ("env", ["dev", "prod", "victim", "x"]),
         ("agent", ["victim", "rogue", "a", "b"]),
         ("job", ["victim", "lightmetrics", "node", "x"]),
@@ -78,7 +81,8 @@ fn a_rogue_agent_writes_nothing_outside_its_scope() {
         let session = MeshSession::open(&victim, &own.held()).await.unwrap();
         let samples = own.samples(&[("__name__", "up"), ("env", "dev")], &[(at, 1.0)]);
         let lines = own.lines(&[("filename", "/v.log")], [(unix_nano(), "of the victim")]);
-        for batch in [&samples, &lines] {
+        let scraped = own.samples(&[("__name__", "up"), ("instance", LOOPBACK)], &[(at, 1.0)]);
+        for batch in [&samples, &lines, &scraped] {
             assert_eq!(session.push(batch).await.unwrap().outcome, Outcome::Durable);
         }
         let before = others(&system.api, at);
@@ -134,9 +138,10 @@ fn a_rogue_agent_writes_nothing_outside_its_scope() {
     let lines = system.api.all_lines("", "of the rogue").unwrap();
     let found = stolen.iter().map(|series| &series.labels).chain(lines.iter().map(|line| &line.labels));
     for labels in found {
-        for (name, value) in STAMPED {
-            assert_eq!(labels.get(name).map(String::as_str), Some(value), "{labels:?}");
-        }
+        let said = |name: &str| labels.get(name).map(String::as_str);
+        assert_eq!(said(STAMPED.0), Some(STAMPED.1), "{labels:?}");
+        let whose = if said("instance") == Some(LOOPBACK) { "agent" } else { "instance" };
+        assert_eq!(said(whose), Some("rogue"), "{labels:?}");
     }
 }
 

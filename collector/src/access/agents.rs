@@ -9,13 +9,15 @@ use lm_model::{Labels, METRIC_NAME};
 use lm_settings::{Section, Value, parse_secret, units};
 
 use super::{AccessError, entry};
-use crate::ingest::INSTANCE;
+use crate::ingest::{INSTANCE, PATTERN_END};
 
 /// Agents of one file: it must be read within its size limit anyway.
 const ENTRIES_MAX: usize = 1_000_000;
 /// Labels that one agent may be given.
 const LABELS_MAX: usize = 32;
 const LABEL_VALUE_BYTES_MAX: usize = 512;
+/// Patterns of instances that one agent may be given.
+const INSTANCES_MAX: usize = 64;
 
 /// Adds the agents of `file` to `table`.
 pub fn read(file: &Path, table: &mut TokenTable) -> Result<(), Vec<AccessError>> {
@@ -34,6 +36,8 @@ fn take(mut from: Section<'_, '_>, names: &mut BTreeSet<String>, table: &mut Tok
     from.read("agent_id", &mut name, entry::identity);
     let digest = entry::digest(&mut from);
     from.read("labels", &mut labels, read_labels);
+    let mut instances = Vec::new();
+    from.read("instances", &mut instances, read_instances);
     let mut rate = |key, into: &mut Option<u32>| {
         from.read(key, into, |value| units::integer(value, 1..=u32::MAX).map(Some));
     };
@@ -48,7 +52,7 @@ fn take(mut from: Section<'_, '_>, names: &mut BTreeSet<String>, table: &mut Tok
     if let Some(digest) = digest
         && !name.is_empty()
     {
-        let scope = Arc::new(Scope { labels, rates, ..Scope::default() });
+        let scope = Arc::new(Scope { labels, instances, rates, ..Scope::default() });
         entry::add(table, &from, digest, Principal { name, role: Role::Agent, scope });
     }
     from.finish();
@@ -77,6 +81,21 @@ fn read_labels(value: &Value<'_>) -> Result<Labels, String> {
         pairs.push((name.to_owned(), text));
     }
     Ok(Labels::from_pairs(pairs))
+}
+
+/// `["db*:9100"]`
+fn read_instances(value: &Value<'_>) -> Result<Vec<String>, String> {
+    let expected = "expected a list of instances such as [\"10.0.0.*:9100\"]";
+    let found = units::texts(value).map_err(|_| expected.to_owned())?;
+    if found.len() > INSTANCES_MAX {
+        return Err(format!("expected at most {INSTANCES_MAX} instances"));
+    }
+    if found.iter().any(|pattern| pattern.contains(PATTERN_END) || pattern.len() > LABEL_VALUE_BYTES_MAX) {
+        return Err(format!(
+            "{expected}, each of at most {LABEL_VALUE_BYTES_MAX} bytes without {PATTERN_END:?}"
+        ));
+    }
+    Ok(found)
 }
 
 fn is_label_name(name: &str) -> bool {

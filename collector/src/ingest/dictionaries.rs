@@ -1,8 +1,7 @@
 //! What the series references of each agent mean.
 //!
 //! A dictionary belongs to (agent, incarnation, epoch) and only grows. Entries
-//! are kept as queries see them: with the `instance` and the labels that the
-//! session's scope gives, whatever the agent wrote.
+//! are kept as queries see them: with what [`super::stamp`] puts on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,30 +9,7 @@ use std::sync::Arc;
 use lm_model::{Incarnation, Labels};
 use lm_tsdb::SeriesId;
 
-/// Label that a session's scope decides.
-pub const INSTANCE: &str = "instance";
-/// Our own, where series and notices have an agent's name.
-pub const COLLECTOR: &str = "collector";
-/// Whose batch it is when we made it ourselves. No identity has this name:
-/// those are letters, digits, '.', '_' and '-'.
-pub const OWN: &str = "@collector";
-
-/// What everything of `agent` is labelled with: its name as `instance`, and
-/// the labels that its credential gives.
-pub fn stamp(agent: &str, labels: &Labels) -> Labels {
-    let mut builder = labels.to_builder();
-    builder.set(INSTANCE, agent);
-    builder.build()
-}
-
-/// `sent` with the stamp over it.
-fn stamped(sent: &Labels, stamp: &Labels) -> Labels {
-    let mut builder = sent.to_builder();
-    for (name, value) in stamp.iter() {
-        builder.set(name, value);
-    }
-    builder.build()
-}
+use super::stamp::stamped;
 
 /// Which dictionary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,6 +145,7 @@ impl Dictionaries {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stamp::stamp;
     use super::*;
 
     fn key(epoch: u32) -> DictionaryKey {

@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use super::ahead::AheadAgents;
 use super::apply::Applier;
 use super::clock::{Jump, RetentionClock};
-use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit, OWN};
+use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
+use super::stamp::OWN;
 use super::watermarks::{Outcome, Verdict, Watermarks};
 use crate::faults::{Mutant, sync_point};
 use crate::spool::{Record, Spool, SpoolError, encode};
@@ -477,7 +478,7 @@ impl<F: Fs> Core<F> {
             Jump::Back(by) => format!("the collector's clock went back by {} s", by.as_secs()),
         };
         tracing::warn!("{message}");
-        self.applier.notices([notice(now, "clock_jumped", super::dictionaries::COLLECTOR, message, 0)]);
+        self.applier.notices([notice(now, "clock_jumped", super::stamp::COLLECTOR, message, 0)]);
     }
 
     /// Retention, of memory and of disk.

@@ -13,12 +13,13 @@ mod dictionaries;
 mod group;
 mod handle;
 mod replay;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod watermarks;
 
 pub use apply::StoreMetrics;
-pub use dictionaries::{COLLECTOR, INSTANCE, OWN, stamp};
 pub use group::{Core, CoreOptions};
 pub use handle::{Define, DefineOutcome, IngestHandle, Push, Receipt, ReceiptOutcome, Unreadable, start};
+pub use stamp::{COLLECTOR, INSTANCE, OWN, PATTERN_END, stamp, stamp_with};
 pub use watermarks::{Account, Lost, Watermarks};

@@ -16,7 +16,7 @@ use lm_schema::{DecodeLimits, Error, batch_capnp};
 use super::CollectorHost;
 use super::rates::{Cost, Limiter};
 use crate::faults::Mutant;
-use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable, stamp};
+use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable, stamp_with};
 use crate::unix_now;
 
 pub struct AgentServer {
@@ -45,7 +45,11 @@ impl AgentServer {
     pub fn new(host: Arc<CollectorHost>, peer: Rc<Peer>, grant: Grant) -> Self {
         let Principal { name, scope, .. } = &peer.session.principal;
         let limiter = host.limiters.of(name, scope.rates, &host.reload.agents());
-        let scope = AgentScope { agent: Arc::from(&name[..]), stamp: stamp(name, &scope.labels), limiter };
+        let scope = AgentScope {
+            agent: Arc::from(&name[..]),
+            stamp: stamp_with(name, &scope.labels, &scope.instances),
+            limiter,
+        };
         AgentServer { host, peer, grant, scope: Rc::new(scope) }
     }
 }

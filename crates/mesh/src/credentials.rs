@@ -45,6 +45,9 @@ pub struct Scope {
     pub selector: Vec<Matcher>,
     /// What everything that an agent sends is labelled with.
     pub labels: Labels,
+    /// Patterns of what an agent's scraped series may have as `instance`
+    /// beside its own name.
+    pub instances: Vec<String>,
     pub rates: Rates,
     /// When the credential stops being known, in milliseconds; `None`: never.
     pub expires_unix_ms: Option<i64>,
