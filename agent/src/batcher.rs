@@ -14,6 +14,7 @@ use crate::config::{Limits, Settings};
 use crate::dictionary::{Dictionary, ENTRIES_MAX, LabelLimits, Lookup};
 use crate::record::snapshot_bytes;
 use crate::sources::logs::{FileCursor, LineSink, StreamIndex};
+use crate::sources::scrape::ScrapedSample;
 use crate::sources::{Measurement, SeriesTable};
 
 /// What every collector accepts, however low its limits are set: a body
@@ -71,26 +72,48 @@ impl Batcher {
         rest: &mut &[Measurement],
         table: &SeriesTable,
     ) -> io::Result<Option<Draft>> {
-        let mut references = Vec::with_capacity(rest.len().min(SAMPLES_MAX));
-        let mut values = Vec::with_capacity(references.capacity());
+        let job = std::mem::take(&mut self.job);
+        let draft = self.draft_values(rest, |dictionary, measurement| {
+            (time, dictionary.series(measurement.series, table, &job), measurement.value)
+        });
+        self.job = job;
+        draft
+    }
+
+    /// As [`draft_samples`](Self::draft_samples), of samples that bring their
+    /// own labels and times.
+    pub fn draft_scraped(&mut self, rest: &mut &[ScrapedSample]) -> io::Result<Option<Draft>> {
+        self.draft_values(rest, |dictionary, sample| {
+            (sample.time, dictionary.labels(&sample.labels), sample.value)
+        })
+    }
+
+    fn draft_values<T>(
+        &mut self,
+        rest: &mut &[T],
+        look_up: impl Fn(&mut Dictionary, &T) -> (Timestamp, Lookup, f64),
+    ) -> io::Result<Option<Draft>> {
+        let mut columns = SampleColumns::default();
+        columns.references.reserve_exact(rest.len().min(SAMPLES_MAX));
+        columns.values.reserve_exact(rest.len().min(SAMPLES_MAX));
         let (mut new_labels, mut new_labels_bytes) = (0, 0);
-        while let Some(measurement) = rest.first() {
+        while let Some(item) = rest.first() {
             let proposed = self.dictionary.proposed();
             new_labels_bytes += proposed[new_labels..].iter().map(raw_bytes).sum::<usize>();
             new_labels = proposed.len();
-            if values.len() == SAMPLES_MAX
+            if columns.values.len() == SAMPLES_MAX
                 || new_labels >= self.new_series_max
                 || new_labels_bytes >= NEW_LABELS_BYTES_MAX
             {
                 break;
             }
-            match self.dictionary.series(measurement.series, table, &self.job) {
+            let (time, lookup, value) = look_up(&mut self.dictionary, item);
+            match lookup {
                 Lookup::Known(reference) | Lookup::Proposed(reference) => {
-                    references.push(reference);
-                    values.push(measurement.value);
+                    columns.push(time, reference, value);
                 }
                 Lookup::TooLarge => self.left_out += 1,
-                Lookup::Full if values.is_empty() => {
+                Lookup::Full if columns.values.is_empty() => {
                     self.dictionary.next_epoch();
                     continue;
                 }
@@ -98,11 +121,9 @@ impl Batcher {
             }
             *rest = &rest[1..];
         }
-        if values.is_empty() {
+        if columns.values.is_empty() {
             return Ok(None);
         }
-        let lengths = vec![values.len() as u32];
-        let columns = SampleColumns { times: vec![time], lengths, references, values };
         self.draft(Stream::Metrics, &Body::Samples(columns)).map(Some)
     }
 

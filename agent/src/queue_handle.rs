@@ -93,6 +93,8 @@ pub enum Command {
     Acknowledge(Acknowledgement),
     /// Sync what is not synced yet, and say what the queue holds now.
     Publish,
+    /// A scrape is done: the sources are to be looked at.
+    Scraped,
     /// Read no more, sync, and go on answering questions.
     CloseSources,
 }

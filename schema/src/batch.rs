@@ -62,6 +62,22 @@ pub struct SampleColumns {
     pub values: Vec<f64>,
 }
 
+impl SampleColumns {
+    /// Appends a value; one at the same time as the value before belongs to
+    /// the same scrape.
+    pub fn push(&mut self, time: Timestamp, reference: u32, value: f64) {
+        match self.lengths.last_mut().filter(|_| self.times.last() == Some(&time)) {
+            Some(length) => *length += 1,
+            None => {
+                self.times.push(time);
+                self.lengths.push(1);
+            }
+        }
+        self.references.push(reference);
+        self.values.push(value);
+    }
+}
+
 /// Log lines as columns: line `i` is `text[ends[i-1]..ends[i]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogColumns {

@@ -27,6 +27,7 @@ mod restarts;
 mod rights;
 mod rotation;
 mod scope;
+mod scrape;
 mod systemd;
 mod transport;
 

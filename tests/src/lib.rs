@@ -23,6 +23,7 @@ pub mod random;
 pub mod shape;
 pub mod sse;
 mod system;
+pub mod target;
 pub mod tools;
 mod wait;
 

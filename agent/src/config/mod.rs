@@ -5,6 +5,7 @@
 //! nothing that the file names.
 
 mod metrics;
+mod scrape;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use lm_mesh::{KeepAlive, Transport};
 use lm_settings::{Mistake, Section, Value, units};
 
 use crate::sources::logs::LogsOptions;
+use crate::sources::scrape::Job;
 pub use metrics::Metrics;
 
 /// The documented defaults: what `--print-defaults` prints.
@@ -30,6 +32,7 @@ pub struct Settings {
     pub queue: Queue,
     pub metrics: Metrics,
     pub logs: Logs,
+    pub scrape: Vec<Job>,
     pub limits: Limits,
     pub log: Log,
 }
@@ -155,6 +158,7 @@ impl Default for Settings {
                 log_message_bytes_max: 65_536,
                 logs_per_batch_max: 4096,
             },
+            scrape: Vec::new(),
             limits: Limits {
                 alerts_per_batch_max: 1,
                 series_per_batch_max: 2048,
@@ -200,6 +204,7 @@ impl Settings {
         settings.metrics.take(root.section("metrics"));
         settings.logs.take(root.section("logs"));
         settings.limits.take(root.section("limits"));
+        settings.scrape = scrape::take(root, &settings.limits);
         settings.log.take(root.section("log"));
         settings
     }

@@ -147,3 +147,100 @@ fn mistakes_about_collectors_and_filters() {
         ],
     );
 }
+
+/// The text of a job with `more` behind what it must have.
+fn job(more: &str) -> String {
+    format!("[[scrape]]\njob_name = 'app'\ntargets = ['a:1']\n{more}\n")
+}
+
+#[test]
+fn scrape_jobs_as_documented() {
+    let documented: String = DEFAULTS
+        .lines()
+        .skip_while(|line| *line != "# [[scrape]]")
+        .take_while(|line| line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| {
+            line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        })
+        .filter(|line| !line.starts_with("basic_auth"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let jobs = parse(&documented).unwrap().scrape;
+    let defaults = Job {
+        name: "app".to_owned(),
+        targets: jobs[0].targets.clone(),
+        labels: jobs[0].labels.clone(),
+        files: jobs[0].files.clone(),
+        params: jobs[0].params.clone(),
+        headers: jobs[0].headers.clone(),
+        credentials: jobs[0].credentials.clone(),
+        tls_server_name: jobs[0].tls_server_name.clone(),
+        relabel: jobs[0].relabel.clone(),
+        metric_relabel: jobs[0].metric_relabel.clone(),
+        ..Job::default()
+    };
+    assert_eq!(jobs, [defaults]);
+    assert_eq!((jobs[0].relabel.len(), jobs[0].metric_relabel.len()), (1, 1));
+}
+
+#[test]
+fn scrape_timeouts_follow_the_interval() {
+    let timeout = |text: &str| parse(&job(text)).unwrap().scrape[0].timeout;
+    assert_eq!(timeout(""), Duration::from_secs(10));
+    assert_eq!(timeout("scrape_interval = '1s'"), Duration::from_secs(1));
+    assert_eq!(timeout("scrape_interval = '1m'\nscrape_timeout = '30s'"), Duration::from_secs(30));
+    let mistake = "4: scrape.scrape_timeout is longer than scrape_interval";
+    check(&job("scrape_timeout = '30s'"), &[mistake]);
+}
+
+#[test]
+fn mistakes_of_scrape_jobs() {
+    check(
+        "[[scrape]]\n",
+        &["1: scrape.job_name is missing", "1: scrape.targets is missing (or files in its place)"],
+    );
+    check(&(job("") + &job("")), &["6: scrape.job_name \"app\" stands twice"]);
+    for (text, expected) in [
+        ("target = []", "4: scrape.target is not a known key; did you mean \"targets\"?"),
+        ("files = ['/a.yml']", "4: scrape.files is a list; expected files that end in .json, not \"/a.yml\""),
+        ("files = ['a.json']", "4: scrape.files is a list; expected absolute paths, not \"a.json\""),
+        ("scheme = 'ftp'", "4: scrape.scheme is \"ftp\"; expected one of \"http\", \"https\""),
+        (
+            "metrics_path = 'm?x'",
+            "4: scrape.metrics_path is \"m?x\"; expected a path such as \"/metrics\"; \
+             what follows a \"?\" goes to params",
+        ),
+        (
+            "labels = { a-b = 'x' }",
+            "4: scrape.labels is a table; \"a-b\" cannot be a label's name: use letters, digits and '_'",
+        ),
+        (
+            "headers = { Authorization = 'x' }",
+            "4: scrape.headers is a table; Authorization is set by the agent; credentials come from files",
+        ),
+        ("headers = { \"a b\" = 'x' }", "4: scrape.headers is a table; \"a b\" is no header of HTTP"),
+        ("basic_auth_username = 'a'", "4: scrape.basic_auth_password_file is missing"),
+        ("label_limit = 33", "4: scrape.label_limit is 33; expected a whole number from 3 to 32"),
+        (
+            "relabel_configs = [{ regex = 'a(b', action = 'keep' }]",
+            "4: scrape.relabel_configs.regex is \"a(b\"; unclosed group",
+        ),
+        ("relabel_configs = [{ regex = 'a' }]", "4: scrape.relabel_configs.target_label is missing"),
+        (
+            "metric_relabel_configs = [{ action = 'hashmod', target_label = 'x' }]",
+            "4: scrape.metric_relabel_configs.action is \"hashmod\"; expected one of \"replace\", \"keep\", \"drop\", \
+             \"keepequal\", \"dropequal\", \"labelmap\", \"labeldrop\", \"labelkeep\", \"lowercase\", \"uppercase\"",
+        ),
+    ] {
+        check(&job(text), &[expected]);
+    }
+    let text = "targets = ['http://a:1/m']";
+    let job = job("").replace("targets = ['a:1']", text);
+    check(
+        &job,
+        &[
+            "3: scrape.targets is a list; expected \"host:port\" without scheme and path, not \"http://a:1/m\"",
+        ],
+    );
+}

@@ -6,9 +6,10 @@
 //! again later; their files are the buffer.
 
 mod collect;
+mod scraped;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use crate::config::{Durability, Settings};
 use crate::counters::Counters;
 use crate::outbox::{Error, Outbox};
 use crate::queue_handle::{COMMANDS_MAX, Command, QueueFacts, QueueHandle};
+use crate::sources::scrape::{Finished, ScrapeSource};
 pub use collect::Sources;
 
 /// How soon files are looked at again that had something to read, and that had
@@ -31,6 +33,9 @@ const REFUSED_WAIT: Duration = Duration::from_secs(1);
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 /// Questions that are answered before sources have a turn again.
 const COMMANDS_PER_TURN: usize = 64;
+
+/// Scrapes that are queued before questions are answered again.
+const SCRAPES_PER_TURN: usize = 8;
 
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +60,14 @@ struct Intake {
     outbox: Outbox,
     /// `None` once they are closed.
     sources: Option<Sources>,
+    /// Gone with the sources.
+    scrapes: Option<ScrapeSource>,
     counters: Arc<Counters>,
     facts: watch::Sender<QueueFacts>,
     due: Due,
     has_acknowledgements: bool,
+    /// There may be finished scrapes that the last turn left.
+    has_more_scrapes: bool,
 }
 
 /// When what is to be done next.
@@ -88,13 +97,45 @@ pub fn start(
         ),
     };
     let (tx, rx) = sync_channel(COMMANDS_MAX);
+    let scrapes = start_scrapes(&settings, mode, tx.clone())?;
     let (facts, facts_rx) = watch::channel(QueueFacts::default());
     let now = Instant::now();
     let due = Due { cycle: now, poll: now, discover: now, sync: now, trim: now };
-    let intake = Intake { settings, outbox, sources, counters, facts, due, has_acknowledgements: false };
+    let intake = Intake {
+        settings,
+        outbox,
+        sources,
+        scrapes,
+        counters,
+        facts,
+        due,
+        has_acknowledgements: false,
+        has_more_scrapes: false,
+    };
     let thread =
         std::thread::Builder::new().name("intake".to_owned()).spawn(move || intake.run(mode, &rx))?;
     Ok(Running { queue: QueueHandle::new(tx), facts: facts_rx, thread })
+}
+
+/// Starts the scrape thread if there is anything to scrape. It ends when it
+/// is dropped, and so does its hold on `commands`.
+fn start_scrapes(
+    settings: &Settings,
+    mode: Mode,
+    commands: SyncSender<Command>,
+) -> Result<Option<ScrapeSource>, std::io::Error> {
+    if settings.scrape.is_empty() {
+        return Ok(None);
+    }
+    let jobs = settings.scrape.clone();
+    match mode {
+        // Without room for the command, this thread has others and looks anyway.
+        Mode::Daemon => {
+            ScrapeSource::start(jobs, move || drop(commands.try_send(Command::Scraped))).map(Some)
+        }
+        Mode::Once => ScrapeSource::once(jobs).map(Some),
+        Mode::Flush => Ok(None),
+    }
 }
 
 impl Intake {
@@ -103,7 +144,7 @@ impl Intake {
             self.collect_everything();
         }
         if mode != Mode::Daemon {
-            self.sources = None;
+            self.close_sources();
         }
         self.sync();
         self.publish();
@@ -127,6 +168,7 @@ impl Intake {
 
     /// Does what is due.
     fn turn(&mut self) {
+        self.take_scrapes();
         let now = Instant::now();
         if let Some(sources) = &mut self.sources {
             if sources.follows_logs() && self.due.poll <= now {
@@ -180,7 +222,11 @@ impl Intake {
     }
 
     fn next_due(&self) -> Instant {
-        let mut next = Instant::now() + Duration::from_secs(60);
+        let now = Instant::now();
+        if self.has_more_scrapes {
+            return now;
+        }
+        let mut next = now + Duration::from_secs(60);
         if let Some(sources) = &self.sources {
             next = next.min(self.due.cycle);
             if sources.follows_logs() {
@@ -212,6 +258,30 @@ impl Intake {
         };
         if let Err(error) = collect() {
             tracing::error!(%error, "not everything could be queued");
+        }
+        while let Some(finished) = self.scrapes.as_mut().and_then(ScrapeSource::wait_next) {
+            self.store_scrape(&finished);
+        }
+    }
+
+    fn close_sources(&mut self) {
+        self.sources = None;
+        self.scrapes = None;
+    }
+
+    /// Queues what the scrape thread has finished, a few scrapes at most.
+    fn take_scrapes(&mut self) {
+        self.has_more_scrapes = false;
+        for _ in 0..SCRAPES_PER_TURN {
+            let Some(finished) = self.scrapes.as_mut().and_then(ScrapeSource::try_next) else { return };
+            self.store_scrape(&finished);
+        }
+        self.has_more_scrapes = true;
+    }
+
+    fn store_scrape(&mut self, finished: &Finished) {
+        if let Err(error) = scraped::store(finished, &mut self.outbox, &self.counters) {
+            tracing::error!(%error, "scraped samples cannot be queued");
         }
     }
 
@@ -274,8 +344,10 @@ impl Intake {
                 }
                 self.publish();
             }
+            // The turn that follows looks.
+            Command::Scraped => {}
             Command::CloseSources => {
-                self.sources = None;
+                self.close_sources();
                 self.sync();
                 self.publish();
             }

@@ -8,8 +8,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use rustls::Side;
 use rustls::quic::{DirectionalKeys, Suite, Version};
-use rustls::{Side, SupportedCipherSuite};
 
 use crate::random::Random;
 
@@ -49,8 +49,7 @@ impl Initial {
     }
 
     fn open(mut packet: Vec<u8>) -> Option<Initial> {
-        // No other version is compiled in.
-        let SupportedCipherSuite::Tls13(tls) = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+        let tls = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
         let suite = tls.quic_suite()?;
         let (destination, rest) = split(packet.get(5..)?)?;
         let (source, rest) = split(rest)?;
