@@ -87,12 +87,14 @@ fn agents_are_read() {
         "agents.toml",
         &format!(
             "[[tokens]]\nagent_id = 'web-1'\ntoken = '{FIRST}'\nlabels = {{ env = 'prod' }}\n\
-             samples_per_second = 1000\nlines_per_second = 10\nbytes_per_second = 4294967295\n"
+             samples_per_second = 1000\nlines_per_second = 10\nbytes_per_second = 4294967295\n\
+             instances = ['10.0.0.*:9100']\n"
         ),
     );
     let web = Credentials::new(load(&place.1).unwrap()).verify(FIRST).unwrap();
     assert_eq!((&web.name[..], web.role), ("web-1", Role::Agent));
     assert_eq!(web.scope.labels, Labels::from_pairs([("env", "prod")]));
+    assert_eq!(web.scope.instances, ["10.0.0.*:9100"]);
     let rates = Rates { samples: Some(1000), lines: Some(10), bytes: Some(u32::MAX) };
     assert_eq!(web.scope.rates, rates);
 }
