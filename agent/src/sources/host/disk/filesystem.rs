@@ -85,14 +85,18 @@ impl Collect for FileSystems {
     fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
         // Process 1 may be another user's and hidden.
         let mut file = &self.init;
-        if file.read(buffer).is_err() {
+        let is_own = file.read(buffer).is_err();
+        if is_own {
             file = &self.own;
             file.read(buffer)?;
         }
         let mut mounts: Vec<Mount<'_>> = Vec::new();
         for (line, text) in lines(buffer).map_err(|malformed| file.malformed(malformed))? {
             let mount = parse_mount(text).ok_or(Malformed { line, reason: "is not a mount" });
-            let mount = mount.map_err(|malformed| file.malformed(malformed))?;
+            let mut mount = mount.map_err(|malformed| file.malformed(malformed))?;
+            // A sandbox (systemd's ProtectSystem=) shows us each mount as
+            // read-only; what the file system is, it cannot hide.
+            mount.is_readonly &= !is_own || mount.is_file_system_readonly;
             if !(self.types.shows(mount.fstype) && self.mount_points.shows(mount.mount_point)) {
                 continue;
             }
@@ -149,7 +153,9 @@ pub struct Mount<'a> {
     pub fstype: &'a [u8],
     pub device: &'a [u8],
     pub super_options: &'a [u8],
+    /// The mount or its file system.
     is_readonly: bool,
+    is_file_system_readonly: bool,
 }
 
 /// `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -161,10 +167,10 @@ pub fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
     words.find(|word| *word == b"-")?;
     let (fstype, device) = (words.next()?, words.next()?);
     let super_options = words.next().unwrap_or_default();
-    let is_readonly = [mount_options, super_options]
-        .iter()
-        .any(|options| options.split(|byte| *byte == b',').any(|option| option == b"ro"));
-    Some(Mount { mount_point, fstype, device, super_options, is_readonly })
+    let has_ro = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
+    let is_file_system_readonly = has_ro(super_options);
+    let is_readonly = is_file_system_readonly || has_ro(mount_options);
+    Some(Mount { mount_point, fstype, device, super_options, is_readonly, is_file_system_readonly })
 }
 
 /// `mountinfo` writes a space as `\040`, and tab, newline and backslash alike.
@@ -197,6 +203,9 @@ mod tests {
         let mount = parse_mount(line).unwrap();
         assert_eq!(unescape(mount.mount_point).as_os_str(), OsStr::from_bytes(b"/mnt/a b"));
         assert_eq!((mount.fstype, mount.device, mount.is_readonly), (&b"ext4"[..], &b"/dev/sda1"[..], true));
+        assert!(mount.is_file_system_readonly);
+        let sandboxed = parse_mount(br"36 35 98:0 / / ro,relatime - ext4 /dev/sda1 rw,errors=x").unwrap();
+        assert!(sandboxed.is_readonly && !sandboxed.is_file_system_readonly);
         assert!(parse_mount(b"36 35 98:0 / /mnt rw").is_none());
     }
 
