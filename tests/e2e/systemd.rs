@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lm_tests::namespace::find;
-use lm_tests::process::Service;
+use lm_tests::process::{Service, binary};
 use lm_tests::tools::skipped;
 use lm_tests::{System, eventually};
 
@@ -123,4 +123,26 @@ fn units_give_little_away() {
         println!("{level}");
         assert!(done.status.success() && level.contains("Overall exposure level"), "{name}: {shown}");
     }
+}
+
+#[test]
+fn units_are_understood() {
+    let Some(analyze) = find("systemd-analyze") else {
+        return skipped("whether systemd reads our units", "no systemd-analyze");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let binaries = binary("lm-agent").parent().unwrap().display().to_string();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd")).unwrap() {
+        let from = entry.unwrap().path();
+        let to = dir.path().join(from.file_name().unwrap());
+        fs::write(&to, fs::read_to_string(&from).unwrap().replace("/usr/local/bin", &binaries)).unwrap();
+        files.push(to);
+    }
+    assert_eq!(files.len(), 5);
+    let done = Command::new(analyze).args(["verify", "--man=no"]).args(&files).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    // It may have something to say of other units of this machine.
+    let of_ours: Vec<_> = said.lines().filter(|line| line.contains("lm-")).collect();
+    assert!(of_ours.is_empty(), "{of_ours:#?}");
 }
