@@ -18,6 +18,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("lm-settings", &["tokio", "capnp", "quinn"]),
     ("lm-enrol", &["lm-tsdb", "lm-promql", "lm-logs", "lm-journal"]),
     ("lm-supervisor", &["lm-*", "capnp", "quinn"]),
+    ("lm-telemetry", &["tokio", "capnp", "quinn", "hyper", "lm-model", "lm-mesh"]),
     ("lm-web", &["capnp", "quinn", "lm-mesh", "lm-tsdb", "lm-logs", "lm-promql"]),
     (
         "lm-lmctl",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lm_telemetry::log::{Format as LogFormat, LogFilter};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -33,6 +34,19 @@ pub struct Cli {
     pub mode: Mode,
     #[command(subcommand)]
     pub command: Option<Command>,
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+/// What is stronger than `[log]` of FILE.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LogFlags {
+    /// text, json or ecs, whatever FILE says.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// error, warn, info, debug or trace, or a filter, whatever FILE says.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogFilter>,
 }
 
 /// At most one of these.

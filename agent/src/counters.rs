@@ -1,6 +1,7 @@
 //! What happened since the agent started, counted by whoever sees it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use lm_model::{LossReason, Stream};
 
@@ -15,9 +16,22 @@ pub struct Counters {
     pub sent_batches: AtomicU64,
     /// Sessions that were opened after the first.
     pub reconnects: AtomicU64,
+    /// A session is open.
+    pub has_session: AtomicBool,
+    /// How long the last cycle took.
+    cycle_nanos: AtomicU64,
 }
 
 impl Counters {
+    pub fn set_cycle(&self, took: Duration) {
+        self.cycle_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// How long the last cycle took.
+    pub fn cycle(&self) -> Duration {
+        Duration::from_nanos(self.cycle_nanos.load(Ordering::Relaxed))
+    }
+
     /// What the queue has accepted since it was opened.
     pub fn set_accepted(&self, stream: Stream, items: u64) {
         self.accepted_items[stream as usize].store(items, Ordering::Relaxed);

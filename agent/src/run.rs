@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lm_journal::Stats;
 use lm_model::Timestamp;
 use lm_supervisor::Supervisor;
+use lm_telemetry::log::{self, LogControl, LogOptions, LogReload, Output};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::batcher::Batcher;
-use crate::cli::{Cli, Command, Format, QueueCommand, SetupArgs};
+use crate::cli::{Cli, Command, Format, LogFlags, QueueCommand, SetupArgs};
 use crate::config::{DEFAULTS, Loaded, Settings};
 use crate::counters::Counters;
+use crate::health;
 use crate::intake::{self, Mode, Running, Sources};
-use crate::logging::{self, Output};
 use crate::outbox::{self, Outbox};
 use crate::queue_handle::{self, QueueFacts};
 use crate::sender::{Ending, Goal, Sender};
@@ -51,10 +52,10 @@ impl<E: std::error::Error> From<E> for Failure {
 
 /// Does what was asked for.
 pub fn run(cli: Cli) -> ExitCode {
-    let mode = cli.mode;
+    let (mode, log) = (cli.mode, cli.log);
     let done = match (cli.command, mode) {
-        (Some(Command::Queue(QueueCommand::Status { file, output })), _) => queue_status(&file, output),
-        (Some(Command::Queue(QueueCommand::Reassign { file })), _) => queue_reassign(&file),
+        (Some(Command::Queue(QueueCommand::Status { file, output })), _) => queue_status(&file, output, &log),
+        (Some(Command::Queue(QueueCommand::Reassign { file })), _) => queue_reassign(&file, &log),
         (Some(Command::Setup(args)), _) => set_up(args),
         (None, mode) if mode.print_defaults => {
             print!("{DEFAULTS}");
@@ -62,10 +63,10 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         (None, mode) => match (mode.check_config, mode.once, mode.daemon, mode.flush, mode.file) {
             (Some(file), ..) => check_config(&file),
-            (_, Some(file), ..) => deliver(&file, Mode::Once),
-            (_, _, Some(file), ..) => daemon(&file),
-            (_, _, _, Some(file), _) => deliver(&file, Mode::Flush),
-            (.., Some(file)) => heartbeat(&file),
+            (_, Some(file), ..) => deliver(&file, &log, Mode::Once),
+            (_, _, Some(file), ..) => daemon(&file, &log),
+            (_, _, _, Some(file), _) => deliver(&file, &log, Mode::Flush),
+            (.., Some(file)) => heartbeat(&file, &log),
             _ => Err(Failure { message: "nothing to do; see --help".to_owned(), code: 2 }),
         },
     };
@@ -98,15 +99,17 @@ fn set_up(args: SetupArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(file: &Path, output: Output) -> Result<Arc<Settings>, Failure> {
-    Ok(Arc::new(loaded(file, output)?.settings))
-}
-
-/// As [`load`], with the digest of the file.
-fn loaded(file: &Path, output: Output) -> Result<Loaded, Failure> {
+fn load(file: &Path, flags: &LogFlags, output: Output) -> Result<(Loaded, LogControl), Failure> {
     let loaded = settings(file)?;
-    logging::start(&loaded.settings.log, output);
-    Ok(loaded)
+    let of = &loaded.settings.log;
+    let control = log::start(LogOptions {
+        service: "lm-agent",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: flags.log_level.clone().unwrap_or_else(|| of.level.clone()),
+        format: flags.log_format.unwrap_or(of.format),
+        output,
+    });
+    Ok((loaded, control))
 }
 
 /// Every mistake is on standard error already when this fails.
@@ -124,8 +127,8 @@ fn check_config(file: &Path) -> Result<ExitCode, Failure> {
 }
 
 /// Encodes one cycle and says what it is; touches neither queue nor network.
-fn heartbeat(file: &Path) -> Result<ExitCode, Failure> {
-    let settings = load(file, Output::Stderr)?;
+fn heartbeat(file: &Path, flags: &LogFlags) -> Result<ExitCode, Failure> {
+    let (Loaded { settings, .. }, _) = load(file, flags, Output::Stderr)?;
     let mut batcher = Batcher::new(&settings)?;
     let mut sources = Sources::new(&settings, Vec::new())?;
     let time = Timestamp::from_millis(unix_ms() as i64);
@@ -156,8 +159,8 @@ fn open_queue(settings: &Settings) -> Result<Outbox, Failure> {
     })
 }
 
-fn queue_status(file: &Path, output: Format) -> Result<ExitCode, Failure> {
-    let settings = load(file, Output::Stderr)?;
+fn queue_status(file: &Path, output: Format, flags: &LogFlags) -> Result<ExitCode, Failure> {
+    let (Loaded { settings, .. }, _) = load(file, flags, Output::Stderr)?;
     let mut outbox = open_queue(&settings)?;
     let (identity, stats) = (outbox.identity(), outbox.stats());
     let cluster: String = identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -197,8 +200,8 @@ fn queue_json(cluster: &str, stats: &Stats, log_files: usize) -> String {
     )
 }
 
-fn queue_reassign(file: &Path) -> Result<ExitCode, Failure> {
-    let settings = load(file, Output::Stderr)?;
+fn queue_reassign(file: &Path, flags: &LogFlags) -> Result<ExitCode, Failure> {
+    let (Loaded { settings, .. }, _) = load(file, flags, Output::Stderr)?;
     let mut outbox = open_queue(&settings)?;
     outbox.reassign()?;
     outbox.close()?;
@@ -207,8 +210,8 @@ fn queue_reassign(file: &Path) -> Result<ExitCode, Failure> {
 }
 
 /// `--once` and `--flush`.
-fn deliver(file: &Path, mode: Mode) -> Result<ExitCode, Failure> {
-    let Loaded { settings, sha256 } = loaded(file, Output::Stderr)?;
+fn deliver(file: &Path, flags: &LogFlags, mode: Mode) -> Result<ExitCode, Failure> {
+    let (Loaded { settings, sha256 }, _) = load(file, flags, Output::Stderr)?;
     let settings = Arc::new(settings);
     let counters = Arc::new(Counters::default());
     let Running { queue, facts, thread } =
@@ -241,9 +244,11 @@ fn deliver(file: &Path, mode: Mode) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-fn daemon(file: &Path) -> Result<ExitCode, Failure> {
-    let Loaded { settings, sha256 } = loaded(file, Output::Stdout)?;
+fn daemon(file: &Path, flags: &LogFlags) -> Result<ExitCode, Failure> {
+    let (Loaded { settings, sha256 }, control) = load(file, flags, Output::Stdout)?;
     let settings = Arc::new(settings);
+    let read = |file: &Path| Settings::load(file).map(|loaded| loaded.settings.log.level);
+    let log = Arc::new(LogReload::new(file.to_owned(), flags.log_level.clone(), control, read));
     let counters = Arc::new(Counters::default());
     let outbox = open_queue(&settings)?;
     let Running { queue, facts, thread } =
@@ -251,9 +256,18 @@ fn daemon(file: &Path) -> Result<ExitCode, Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), agent_id = %settings.agent_id, "started");
     on_runtime(async {
         let mut signals = Signals::new()?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let reloading = log.clone();
+        tokio::task::spawn_local(async move {
+            while hangup.recv().await.is_some() {
+                reloading.reload_and_tell();
+            }
+        });
         let (goal_tx, goal) = watch::channel(Goal::Forever);
-        let mut sending =
-            pin!(Sender::new(settings.clone(), sha256, queue.clone(), facts, goal, counters).run());
+        let sender =
+            Sender::new(settings.clone(), sha256, queue.clone(), facts.clone(), goal, counters.clone());
+        let health = health::start(&settings, log, counters, facts).await;
+        let mut sending = pin!(sender.run());
         let supervisor = Supervisor::from_env();
         supervisor.ready();
         tokio::select! {
@@ -262,6 +276,7 @@ fn daemon(file: &Path) -> Result<ExitCode, Failure> {
             () = supervisor.watch(async || queue.ask(queue_handle::Command::Identity).await.is_ok()) => {}
         }
         supervisor.stopping();
+        health.stopping();
         tracing::info!(timeout_ms = settings.shutdown_timeout.as_millis() as u64, "stopping");
         queue.tell(queue_handle::Command::CloseSources).await?;
         let _ = goal_tx.send(Goal::Drained);

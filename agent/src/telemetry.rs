@@ -1,9 +1,10 @@
-//! The agent's own series, measured in the same cycle as the host.
+//! The agent's own series, measured in the same cycle as the host, and its
+//! figures for `/metrics`: one list.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use lm_model::{LossReason, Stream};
+use lm_telemetry::Figure;
 
 use crate::config::OnFull;
 use crate::counters::Counters;
@@ -16,36 +17,76 @@ pub fn measure(
     counters: &Counters,
     queue: &QueueFacts,
     on_full: OnFull,
-    last_cycle: Duration,
     table: &mut SeriesTable,
     out: &mut Vec<Measurement>,
 ) {
-    let mut push = |name: &str, labels: &[(&str, &str)], value: f64| {
-        if let Some(series) = table.get_or_insert(name, labels) {
-            out.push(Measurement { series, value });
+    let version = env!("CARGO_PKG_VERSION");
+    let mut own = vec![Figure::new("lmagent_build_info", "", 1.0).with("version", version)];
+    figures(counters, queue, on_full, &mut own);
+    for figure in &own {
+        for (name, labels, value) in figure.samples() {
+            if let Some(series) = table.get_or_insert(&name, &labels) {
+                out.push(Measurement { series, value });
+            }
         }
-    };
-    push("lmagent_up", &[], 1.0);
-    push("lmagent_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    push("lmagent_queue_pending_bytes", &[], queue.pending_bytes as f64);
-    push("lmagent_queue_pending_batches", &[], queue.pending_batches as f64);
-    push("lmagent_queue_capacity_bytes", &[], queue.capacity_bytes as f64);
+    }
+}
+
+/// Adds what the agent counts.
+pub fn figures(counters: &Counters, queue: &QueueFacts, on_full: OnFull, to: &mut Vec<Figure>) {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
+    to.extend([
+        Figure::new("lmagent_up", "Always 1.", 1.0),
+        Figure::new(
+            "lmagent_queue_pending_bytes",
+            "Queued and not acknowledged.",
+            queue.pending_bytes as f64,
+        ),
+        Figure::new(
+            "lmagent_queue_pending_batches",
+            "Batches queued and not acknowledged.",
+            queue.pending_batches as f64,
+        ),
+        Figure::new("lmagent_queue_capacity_bytes", "What the queue may use.", queue.capacity_bytes as f64),
+        Figure::new(
+            "lmagent_sent_batches_total",
+            "Batches answered for good.",
+            count(&counters.sent_batches),
+        ),
+        Figure::new(
+            "lmagent_session_reconnects_total",
+            "Sessions that were opened after the first.",
+            count(&counters.reconnects),
+        ),
+        Figure::new(
+            "lmagent_rpc_sessions",
+            "Whether there is a session with a collector.",
+            f64::from(u8::from(counters.has_session.load(Ordering::Relaxed))),
+        ),
+        Figure::new(
+            "lmagent_cycle_duration_seconds",
+            "How long the last measurement of everything took.",
+            counters.cycle().as_secs_f64(),
+        ),
+    ]);
     for stream in Stream::ALL {
-        let items = counters.accepted_items[stream as usize].load(Ordering::Relaxed);
-        push("lmagent_accepted_items_total", &[("stream", stream.name())], items as f64);
+        let items = count(&counters.accepted_items[stream as usize]);
+        let figure = Figure::new("lmagent_accepted_items_total", "Items that the queue took.", items);
+        to.push(figure.with("stream", stream.name()));
     }
     if on_full == OnFull::Refuse {
         // Log files wait; only measurements have nowhere to stay.
-        let items = counters.refused_items[Stream::Metrics as usize].load(Ordering::Relaxed);
-        push("lmagent_refused_items_total", &[("stream", Stream::Metrics.name())], items as f64);
+        let items = count(&counters.refused_items[Stream::Metrics as usize]);
+        let help = "Items for which the queue had no room, so that they were never accepted.";
+        to.push(
+            Figure::new("lmagent_refused_items_total", help, items).with("stream", Stream::Metrics.name()),
+        );
     }
     for (stream, reason, items) in counters.drops_or_zero(&usual_reasons(on_full)) {
-        let labels = [("stream", stream.name()), ("reason", reason.name())];
-        push("lmagent_dropped_items_total", &labels, items as f64);
+        let figure =
+            Figure::new("lmagent_dropped_items_total", "Items given up, and declared.", items as f64);
+        to.push(figure.with("stream", stream.name()).with("reason", reason.name()));
     }
-    push("lmagent_sent_batches_total", &[], counters.sent_batches.load(Ordering::Relaxed) as f64);
-    push("lmagent_session_reconnects_total", &[], counters.reconnects.load(Ordering::Relaxed) as f64);
-    push("lmagent_cycle_duration_seconds", &[], last_cycle.as_secs_f64());
 }
 
 /// Kinds of drops whose series exist before the first drop, so that a rate

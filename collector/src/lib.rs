@@ -25,7 +25,6 @@ mod spool;
 mod state;
 mod store;
 mod tail;
-mod telemetry;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -36,6 +35,8 @@ use lm_mesh::{Registry, Server, ServerConfig, TokenTable};
 use lm_model::Timestamp;
 use lm_promql::Engine;
 use lm_supervisor::Supervisor;
+use lm_telemetry::Telemetry;
+use lm_telemetry::log::LogReload;
 use lm_tsdb::HeadOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -54,7 +55,6 @@ use spool::{Spool, SpoolOptions};
 use state::{Denials, State};
 use store::Store;
 use tail::Tail;
-use telemetry::Telemetry;
 
 /// Reads what the settings name: tokens and certificates.
 ///
@@ -81,6 +81,7 @@ pub fn run(
     settings: Settings,
     tokens: TokenTable,
     dashboards: Dashboards,
+    log: LogReload,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let thread = |error| Error::Thread { name: "main", error };
@@ -93,10 +94,11 @@ pub fn run(
     };
     let supervisor = Supervisor::from_env();
     let registry = Registry::new(settings.mesh);
-    let reload = Arc::new(Reload::new(settings.clone(), tokens, registry.clone()));
+    let reload = Arc::new(Reload::new(settings.clone(), tokens, registry.clone(), log));
     let identity = Identity::open(&settings.storage.dir)?;
     let telemetry = Telemetry::default();
-    let health = health::start(settings.health.listen, telemetry.clone())?;
+    lm_telemetry::process::add(&telemetry, "lmcollector_build_info", env!("CARGO_PKG_VERSION"));
+    let health = health::start(&settings.health, &telemetry)?;
 
     let store = Arc::new(new_store(&settings));
     let metrics = Arc::new(StoreMetrics::default());
@@ -208,7 +210,7 @@ pub fn run(
     Ok(())
 }
 
-/// Reads tokens and certificates again with each signal.
+/// Reads tokens, certificates and the level of the log again with each signal.
 async fn reload_on(mut hangup: Signal, reload: &Reload, supervisor: Supervisor) {
     while hangup.recv().await.is_some() {
         supervisor.reloading();

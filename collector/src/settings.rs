@@ -9,6 +9,7 @@ use std::time::Duration;
 use lm_mesh::{KeepAlive, MeshLimits, Transport};
 use lm_schema::DecodeLimits;
 use lm_settings::{Mistake, Section, Value, units};
+use lm_telemetry::{HealthSettings, LogSettings};
 
 /// The documented defaults: what `--print-defaults` prints.
 pub const DEFAULTS: &str = include_str!("../../config/server.toml");
@@ -24,8 +25,8 @@ pub struct Settings {
     pub storage: Storage,
     pub query: Query,
     pub dashboards: DefinitionPaths,
-    pub health: Health,
-    pub log: Log,
+    pub health: HealthSettings,
+    pub log: LogSettings,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,17 +105,6 @@ pub struct DefinitionPath {
     pub line: usize,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Health {
-    pub listen: SocketAddr,
-    pub allow_plaintext_beyond_loopback: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    pub level: tracing::Level,
-}
-
 const MIB: u64 = 1 << 20;
 
 impl Default for Settings {
@@ -166,11 +156,8 @@ impl Default for Settings {
                 series_max: 100_000,
             },
             dashboards: DefinitionPaths::default(),
-            health: Health {
-                listen: (Ipv4Addr::LOCALHOST, 18081).into(),
-                allow_plaintext_beyond_loopback: false,
-            },
-            log: Log { level: tracing::Level::INFO },
+            health: HealthSettings::on_port(18081),
+            log: LogSettings::default(),
         }
     }
 }
@@ -216,20 +203,10 @@ impl Settings {
         settings.query.take(root.section("query"));
         settings.dashboards.take(root.section("dashboards"));
         settings.health.take(root.section("health"));
-        let mut log = root.section("log");
-        log.read("level", &mut settings.log.level, |value| units::choice(value, &LEVELS));
-        log.finish();
+        settings.log.take(root.section("log"));
         settings
     }
 }
-
-const LEVELS: [(&str, tracing::Level); 5] = [
-    ("error", tracing::Level::ERROR),
-    ("warn", tracing::Level::WARN),
-    ("info", tracing::Level::INFO),
-    ("debug", tracing::Level::DEBUG),
-    ("trace", tracing::Level::TRACE),
-];
 
 impl Ingest {
     /// The floors are what our own agent sends at the least: 107 series of
@@ -298,23 +275,6 @@ impl Operator {
             Value::String(text) if text.is_empty() => Ok(None),
             value => units::path(value).map(Some),
         });
-        from.finish();
-    }
-}
-
-impl Health {
-    fn take(&mut self, mut from: Section<'_, '_>) {
-        from.read("listen", &mut self.listen, units::socket_addr);
-        let is_allowed = &mut self.allow_plaintext_beyond_loopback;
-        from.read("allow_plaintext_beyond_loopback", is_allowed, units::flag);
-        if !self.listen.ip().is_loopback() && !self.allow_plaintext_beyond_loopback {
-            let message = format!(
-                "listen is \"{}\", which is reachable from other hosts, and /metrics is neither encrypted \
-                 nor asks for a token; listen on 127.0.0.1, or set health.allow_plaintext_beyond_loopback = true",
-                self.listen
-            );
-            from.complain_at("listen", &message);
-        }
         from.finish();
     }
 }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{ArgGroup, Parser};
 use lm_settings::Mistake;
+use lm_telemetry::log::{self, Format, LogFilter, LogOptions, LogReload, Output};
 
-use crate::config::{Config, LogConfig};
+use crate::config::Config;
 use crate::settings::{DEFAULTS, Settings};
 use crate::{RunError, run};
 
@@ -39,6 +41,12 @@ pub struct Command {
     /// Print the documented default configuration.
     #[arg(long)]
     print_defaults: bool,
+    /// text, json or ecs, whatever FILE says.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// error, warn, info, debug or trace, or a filter, whatever FILE says.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogFilter>,
 }
 
 /// Why the process ends, as the exit code tells it.
@@ -93,23 +101,32 @@ impl Command {
         }
         let path = self.config.expect("clap demands one of three");
         let config = Config::from(Settings::read(&path).map_err(Failure::Config)?);
-        log_to_stdout(&config.log);
+        let control = log::start(LogOptions {
+            service: "lm-gateway",
+            version: env!("CARGO_PKG_VERSION"),
+            filter: self.log_level.clone().unwrap_or_else(|| config.log.level.clone()),
+            format: self.log_format.unwrap_or(config.log.format),
+            output: Output::Stdout,
+        });
+        let read = |file: &Path| Settings::read(file).map(|settings| settings.log.level);
+        let log = Arc::new(LogReload::new(path, self.log_level, control, read));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(error.into()))?;
-        runtime.block_on(run(config, signal())).map_err(Failure::Run)
+        runtime.spawn(reload(log.clone()));
+        runtime.block_on(run(config, log, signal())).map_err(Failure::Run)
     }
 }
 
-fn log_to_stdout(config: &LogConfig) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::builder().parse_lossy(&config.filter);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    if config.is_json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.with_ansi(false).init();
+/// Reads the level of the log again with each SIGHUP.
+async fn reload(log: Arc<LogReload>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return tracing::error!("cannot listen for SIGHUP");
+    };
+    while hangup.recv().await.is_some() {
+        log.reload_and_tell();
     }
 }
 

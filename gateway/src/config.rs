@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lm_mesh::DialerConfig;
+use lm_telemetry::{HealthSettings, LogSettings};
 
-use crate::settings::{LogFormat, Settings, TlsSettings};
+use crate::settings::{Settings, TlsSettings};
 
 /// Everything that a gateway needs to know.
 #[derive(Clone, Debug)]
@@ -26,14 +27,8 @@ pub struct Config {
     pub live_per_user_max: usize,
     pub users_max: usize,
     pub user_cache: Duration,
-    pub log: LogConfig,
-}
-
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// In the syntax of `tracing_subscriber::EnvFilter`.
-    pub filter: String,
-    pub is_json: bool,
+    pub health: HealthSettings,
+    pub log: LogSettings,
 }
 
 impl From<Settings> for Config {
@@ -71,7 +66,8 @@ impl From<Settings> for Config {
             live_per_user_max: limits.live_per_user_max,
             users_max: limits.users_max,
             user_cache: limits.user_cache,
-            log: LogConfig { filter: log.level, is_json: log.format == LogFormat::Json },
+            health: settings.health,
+            log,
         }
     }
 }

@@ -17,7 +17,7 @@ mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::Either;
 use hyper::header::{
@@ -26,7 +26,7 @@ use hyper::header::{
 use hyper::service::{Service as _, service_fn};
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use lm_web::{Drained, Health, Limits, Listener, PeerAddr, RequestBody};
+use lm_web::{Drained, Health, Limits, Listener, RequestBody};
 use tokio::sync::watch;
 use warp::Reply as _;
 use warp::reply::Response;
@@ -34,12 +34,11 @@ use warp::reply::Response;
 use crate::Config;
 use crate::backend::{Backend, Failure, FailureKind};
 use crate::live::Places;
+use crate::requests::{Asked, Requests};
 
 use cors::Cors;
 use encode::{Coding, encode};
 
-/// Longest path that a log line shows.
-const LOGGED_PATH_CHARS: usize = 256;
 /// What operators see lies below.
 const CONSOLE: &str = "/api/console/";
 
@@ -55,12 +54,20 @@ struct Shared {
     cors: Cors,
     query_timeout: Duration,
     places: Places,
+    requests: Arc<Requests>,
     stopping: watch::Receiver<bool>,
 }
 
 impl State {
-    pub fn new(backend: Backend, health: Health, config: &Config, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        backend: Backend,
+        health: Health,
+        requests: Arc<Requests>,
+        config: &Config,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         State(Arc::new(Shared {
+            requests,
             backend,
             health,
             allowed_hosts: config.allowed_hosts.clone(),
@@ -84,11 +91,10 @@ pub(crate) async fn serve(
     let service = service_fn(move |mut request: Request<RequestBody>| {
         let (routes, state) = (routes.clone(), state.clone());
         async move {
-            let begun = Instant::now();
-            let method = request.method().clone();
-            let path: String = request.uri().path().chars().take(LOGGED_PATH_CHARS).collect();
-            let peer = request.extensions().get::<PeerAddr>().map(|PeerAddr(addr)| *addr);
+            let mut asked = Asked::of(&request);
             prefix::strip(&state.0.path_prefix, &mut request);
+            asked.route(request.uri().path());
+            let method = request.method().clone();
             let uri = request.uri();
             if let Some(health) = state.0.health.answer(&method, uri.path(), uri.query(), request.headers()) {
                 return Ok::<_, Infallible>(health.map(Either::Left));
@@ -111,14 +117,7 @@ pub(crate) async fn serve(
             }
             secure(response.headers_mut());
             state.0.cors.mark(origin, response.headers_mut());
-            tracing::info!(
-                method = %method,
-                path = %path,
-                status = response.status().as_u16(),
-                duration_us = begun.elapsed().as_micros() as u64,
-                client = peer.map(tracing::field::display),
-                "request"
-            );
+            state.0.requests.on_answered(&asked, &response);
             let response = if method == Method::HEAD { reply::without_body(response) } else { response };
             Ok(encode(response, coding).map(Either::Right))
         }

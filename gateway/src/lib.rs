@@ -16,24 +16,29 @@ mod http;
 mod json;
 mod live;
 mod params;
+mod requests;
 mod ring;
 mod session;
 pub mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lm_mesh::Certificates;
 use lm_supervisor::Supervisor;
-use lm_web::{Health, Listener};
+use lm_telemetry::log::{LogReload, ReloadNames};
+use lm_telemetry::{CONTENT_TYPE, Figure, Telemetry};
+use lm_web::{Endpoint, Health, Listener};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-pub use config::{Config, LogConfig};
+pub use config::Config;
 
 use backend::Backend;
+use requests::Requests;
 use session::SessionConfig;
 
 /// What an answer may take beyond the longest query.
@@ -62,8 +67,23 @@ pub enum RunError {
 ///
 /// When it cannot begin. A collector that is away is no error: requests are
 /// answered 503 until it is back.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    Gateway::bind(config).await?.serve(shutdown).await
+pub async fn run(
+    config: Config,
+    log: Arc<LogReload>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let gateway = Gateway::bind(config).await?;
+    gateway.telemetry.add(move |to| log.figures(RELOADS, to));
+    gateway.serve(shutdown).await
+}
+
+const RELOADS: ReloadNames = ReloadNames {
+    successful: "lmgateway_config_last_reload_successful",
+    success_timestamp: "lmgateway_config_last_reload_success_timestamp_seconds",
+};
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(addr).await.map_err(|error| RunError::Listen { addr, error })
 }
 
 /// A gateway that listens and does not answer yet.
@@ -72,6 +92,9 @@ pub struct Gateway {
     listener: TcpListener,
     certificates: Option<Certificates>,
     addr: SocketAddr,
+    /// For whoever runs us; `None`: there is no such listener.
+    health: Option<TcpListener>,
+    telemetry: Telemetry,
 }
 
 impl Gateway {
@@ -87,10 +110,15 @@ impl Gateway {
         let certificates =
             config.tls.as_ref().map(|tls| Certificates::open(&tls.certificate_file, &tls.key_file));
         let certificates = certificates.transpose()?;
-        let listen = |error| RunError::Listen { addr: config.listen, error };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let addr = listener.local_addr().map_err(listen)?;
-        Ok(Gateway { config, listener, certificates, addr })
+        let listener = listen(config.listen).await?;
+        let addr = listener.local_addr().map_err(|error| RunError::Listen { addr: config.listen, error })?;
+        let health = match config.health.listen {
+            Some(addr) => Some(listen(addr).await?),
+            None => None,
+        };
+        let telemetry = Telemetry::default();
+        lm_telemetry::process::add(&telemetry, "lmgateway_build_info", env!("CARGO_PKG_VERSION"));
+        Ok(Gateway { config, listener, certificates, addr, health, telemetry })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -103,7 +131,7 @@ impl Gateway {
     ///
     /// When the session's thread cannot start.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Gateway { config, listener, certificates, addr } = self;
+        let Gateway { config, listener, certificates, addr, health: health_listener, telemetry } = self;
         let listener = match &certificates {
             Some(certificates) => Listener::tls(listener, certificates.https()?),
             None => listener.into(),
@@ -111,6 +139,13 @@ impl Gateway {
         // Installed before anybody is told that we run: a SIGHUP must not end us.
         let hangup = signal(SignalKind::hangup()).map_err(RunError::Signal)?;
         let health = Health::new();
+        let requests = Arc::new(Requests::default());
+        let (of, counted) = (health.clone(), requests.clone());
+        telemetry.add(move |to| {
+            let help = "Whether there is a session with the collector, and no drain.";
+            to.push(Figure::new("lmgateway_ready", help, f64::from(u8::from(of.is_ready()))));
+            counted.figures(to);
+        });
         let check = health.check("collector session");
         let patience = config.query_timeout + PATIENCE_GRACE;
         let (backend, commands) = Backend::new(config.queries_max, patience);
@@ -129,7 +164,16 @@ impl Gateway {
         let supervisor = Supervisor::from_env();
         let living = backend.clone();
         let (stop, stopping) = watch::channel(false);
-        let state = http::State::new(backend, health.clone(), &config, stopping);
+        if let Some(listener) = health_listener {
+            let endpoint = Endpoint {
+                health: health.clone(),
+                metrics: config.health.metrics.then(|| Arc::new(move || telemetry.text()) as _),
+                content_type: CONTENT_TYPE,
+            };
+            // It ends with the runtime: a gateway that drains still answers.
+            tokio::spawn(endpoint.serve(listener, std::future::pending()));
+        }
+        let state = http::State::new(backend, health.clone(), requests, &config, stopping);
         health.started();
         tracing::info!(%addr, tls = certificates.is_some(), "listening");
         supervisor.ready();

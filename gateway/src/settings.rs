@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lm_mesh::{KeepAlive, Transport};
 use lm_settings::{Mistake, Section, Value, units};
+use lm_telemetry::{HealthSettings, LogSettings};
 
 pub use api::ApiSettings;
 
@@ -27,6 +28,7 @@ pub struct Settings {
     pub collector: CollectorSettings,
     pub api: ApiSettings,
     pub limits: LimitSettings,
+    pub health: HealthSettings,
     pub log: LogSettings,
 }
 
@@ -67,19 +69,6 @@ pub struct LimitSettings {
     pub drain_timeout: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// In the syntax of `tracing_subscriber::EnvFilter`.
-    pub level: String,
-    pub format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -113,7 +102,8 @@ impl Default for Settings {
                 user_cache: Duration::from_secs(300),
                 drain_timeout: Duration::from_secs(10),
             },
-            log: LogSettings { level: "info".to_owned(), format: LogFormat::Text },
+            health: HealthSettings::on_port(18082),
+            log: LogSettings::default(),
         }
     }
 }
@@ -157,6 +147,7 @@ impl Settings {
         settings.collector.take(root.section("collector"));
         settings.api.take(root.section("api"));
         settings.limits.take(root.section("limits"));
+        settings.health.take(root.section("health"));
         settings.log.take(root.section("log"));
         settings
     }
@@ -225,15 +216,6 @@ impl LimitSettings {
     }
 }
 
-impl LogSettings {
-    fn take(&mut self, mut from: Section<'_, '_>) {
-        from.read("level", &mut self.level, filter);
-        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        from.read("format", &mut self.format, |value| units::choice(value, &formats));
-        from.finish();
-    }
-}
-
 fn count(from: &mut Section<'_, '_>, key: &'static str, into: &mut usize) {
     from.read(key, into, |value| units::integer(value, 1..=1_000_000).map(|number| number as usize));
 }
@@ -252,15 +234,6 @@ fn hosts(value: &Value<'_>) -> Result<Vec<String>, String> {
     match found.iter().find(|host| host.contains(['/', ' '])) {
         Some(host) => Err(format!("expected names such as \"metrics.example.org\", not {host:?}")),
         None => Ok(found),
-    }
-}
-
-fn filter(value: &Value<'_>) -> Result<String, String> {
-    let expected = "expected error, warn, info, debug or trace";
-    let text = any_text(value).map_err(|_| expected.to_owned())?;
-    match tracing_subscriber::EnvFilter::builder().parse(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(format!("{expected}: {error}")),
     }
 }
 

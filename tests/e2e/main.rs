@@ -18,6 +18,7 @@ mod live;
 mod manners;
 mod messages;
 mod node_dashboard;
+mod observability;
 mod operator;
 mod parameters;
 mod path;

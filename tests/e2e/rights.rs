@@ -108,7 +108,7 @@ fn what_is_taken_away_is_gone_at_once() {
     assert_eq!(ann.get("/api/v1/labels").unwrap().status, 200);
     eventually("the failure is a figure", SOON, || {
         let body = http::get(system.health_addr(), "/metrics", None).map_err(|error| error.to_string())?.body;
-        let wanted = "lmcollector_reload_success{part=\"tokens\"} 0";
+        let wanted = "lmcollector_config_last_reload_successful{part=\"tokens\"} 0";
         if body.contains(wanted) { Ok(()) } else { Err(body) }
     });
 

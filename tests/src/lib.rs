@@ -12,6 +12,7 @@ pub mod accounting;
 pub mod api;
 pub mod config;
 pub mod fleet;
+pub mod exposition;
 pub mod hostile;
 pub mod http;
 pub mod mesh;

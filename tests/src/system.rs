@@ -289,7 +289,8 @@ fn gateway_config(dir: &Path, http: u16, mesh: u16) -> ConfigFile {
         .set_text("listen", format_args!("127.0.0.1:{http}"))
         .set("collector.endpoints", format_args!("[{}]", text(format_args!("127.0.0.1:{mesh}"))))
         .set_path("collector.tls_ca_cert_file", &dir.join("ca.pem"))
-        .set_path("collector.auth_token_file", &dir.join("gateway-token"));
+        .set_path("collector.auth_token_file", &dir.join("gateway-token"))
+        .set_text("health.listen", "");
     config
 }
 
@@ -303,7 +304,8 @@ fn agent_config(dir: &Path, name: &str, logs: &Path, queue: &Path, mesh: u16) ->
         .set_path("queue.dir", queue)
         .set_text("metrics.interval", "1s")
         .set("logs.files", format_args!("[{}]", text(logs.join("*.log*").display())))
-        .set_text("logs.from", "start");
+        .set_text("logs.from", "start")
+        .set_text("health.listen", "");
     config
 }
 

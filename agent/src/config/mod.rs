@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lm_mesh::{KeepAlive, Transport};
 use lm_settings::{Mistake, Section, Value, units};
+use lm_telemetry::{HealthSettings, LogSettings};
 
 use crate::sources::logs::LogsOptions;
 use crate::sources::scrape::Job;
@@ -34,7 +35,8 @@ pub struct Settings {
     pub logs: Logs,
     pub scrape: Vec<Job>,
     pub limits: Limits,
-    pub log: Log,
+    pub health: HealthSettings,
+    pub log: LogSettings,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,18 +116,6 @@ pub struct Limits {
     pub label_value_bytes_max: u32,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    pub level: tracing::Level,
-    pub format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -166,7 +156,8 @@ impl Default for Settings {
                 label_key_bytes_max: 128,
                 label_value_bytes_max: 512,
             },
-            log: Log { level: tracing::Level::INFO, format: LogFormat::Text },
+            health: HealthSettings::on_port(18083),
+            log: LogSettings::default(),
         }
     }
 }
@@ -205,6 +196,7 @@ impl Settings {
         settings.logs.take(root.section("logs"));
         settings.limits.take(root.section("limits"));
         settings.scrape = scrape::take(root, &settings.limits);
+        settings.health.take(root.section("health"));
         settings.log.take(root.section("log"));
         settings
     }
@@ -280,22 +272,6 @@ impl Limits {
         section.read("max_label_key_bytes", key, |v| units::integer(v, 14..=4096));
         let value = &mut self.label_value_bytes_max;
         section.read("max_label_value_bytes", value, |v| units::integer(v, 64..=65_536));
-        section.finish();
-    }
-}
-
-impl Log {
-    fn take(&mut self, mut section: Section<'_, '_>) {
-        let levels = [
-            ("error", tracing::Level::ERROR),
-            ("warn", tracing::Level::WARN),
-            ("info", tracing::Level::INFO),
-            ("debug", tracing::Level::DEBUG),
-            ("trace", tracing::Level::TRACE),
-        ];
-        section.read("level", &mut self.level, |v| units::choice(v, &levels));
-        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        section.read("format", &mut self.format, |v| units::choice(v, &formats));
         section.finish();
     }
 }

@@ -1,7 +1,7 @@
 //! From the sources into the queue.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lm_model::{LossReason, Stream, Timestamp, stale_nan};
 use lm_schema::batch::{Event, EventKind};
@@ -49,7 +49,6 @@ pub struct Sources {
     measurements: Vec<Measurement>,
     /// The series of the last cycle, sorted.
     previous: Vec<SeriesIndex>,
-    last_cycle: Duration,
     on_full: OnFull,
     logs: Option<LogsSource>,
     sink: LineSink,
@@ -83,7 +82,6 @@ impl Sources {
             table: SeriesTable::new(SERIES_MAX),
             measurements: Vec::new(),
             previous: Vec::new(),
-            last_cycle: Duration::ZERO,
             on_full: settings.queue.on_full,
             logs: follows_logs.then(|| LogsSource::new(logs, cursors)).transpose()?,
             sink: LineSink::default(),
@@ -140,7 +138,7 @@ impl Sources {
             self.previous.clear();
             outbox.batcher.next_epoch();
         }
-        self.last_cycle = began.elapsed();
+        counters.set_cycle(began.elapsed());
         Ok(())
     }
 
@@ -166,7 +164,7 @@ impl Sources {
             self.host_trouble = trouble;
         }
         let own = &mut self.measurements;
-        telemetry::measure(counters, facts, self.on_full, self.last_cycle, &mut self.table, own);
+        telemetry::measure(counters, facts, self.on_full, &mut self.table, own);
         let mut current: Vec<_> = self.measurements.iter().map(|measured| measured.series).collect();
         current.sort_unstable();
         let ended = self.previous.iter().filter(|series| current.binary_search(series).is_err());

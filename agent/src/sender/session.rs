@@ -96,11 +96,14 @@ pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, Que
             }
             let heartbeats = heartbeats(&agent, sender.facts.clone(), &sender.counters, sender.started);
             let can_return = pin!(connected.can_return());
-            tokio::select! {
-                ended = session.deliver(can_return) => ended?,
-                error = heartbeats => ended_by(&error),
-                closing = connected.closed() => closed_by(&closing),
-            }
+            sender.counters.has_session.store(true, Ordering::Relaxed);
+            let ended = tokio::select! {
+                ended = session.deliver(can_return) => ended,
+                error = heartbeats => Ok(ended_by(&error)),
+                closing = connected.closed() => Ok(closed_by(&closing)),
+            };
+            sender.counters.has_session.store(false, Ordering::Relaxed);
+            ended?
         }
         Err(error) => ended_by(&error),
     };

@@ -1,24 +1,27 @@
-//! Reading tokens and certificates again while sessions go on.
+//! Reading tokens, certificates and the level of the log again while sessions
+//! go on.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use lm_mesh::{Certificates, Credentials, Principal, Registry, Role, TokenDigest, TokenTable, Verdict};
 use lm_model::Timestamp;
+use lm_telemetry::Figure;
+use lm_telemetry::log::LogReload;
 use tokio::sync::watch;
 
 use super::{AgentScopes, load};
 use crate::settings::Settings;
-use crate::telemetry::Figure;
 use crate::unix_now;
 
 const TOKENS: &str = "tokens";
 const CERTIFICATE: &str = "certificate";
+const LOG: &str = "log";
 
 /// What became of one part. A part is put in force as a whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartOutcome {
-    /// "tokens", "certificate"
+    /// "tokens", "certificate", "log"
     pub name: &'static str,
     /// What is in force, or every mistake that kept the last good state.
     pub result: Result<String, Vec<String>>,
@@ -40,6 +43,7 @@ pub struct Reload {
     agents: AgentScopes,
     registry: Registry,
     certificates: OnceLock<Certificates>,
+    log: LogReload,
     /// Grows whenever a user's credential may have lost its worth.
     generation: watch::Sender<u64>,
     /// The table in force; held while a reload is under way.
@@ -57,7 +61,7 @@ struct PartFigures {
 
 impl Reload {
     /// `table` is what `settings` named at the start.
-    pub fn new(settings: Settings, table: TokenTable, registry: Registry) -> Self {
+    pub fn new(settings: Settings, table: TokenTable, registry: Registry, log: LogReload) -> Self {
         let figures = || PartFigures { is_good: true, succeeded_at: unix_now(), successes: 0, failures: 0 };
         let agents = AgentScopes::default();
         agents.replace(&table);
@@ -67,9 +71,10 @@ impl Reload {
             agents,
             registry,
             certificates: OnceLock::new(),
+            log,
             generation: watch::Sender::new(1),
             table: Mutex::new(table),
-            parts: Mutex::new([TOKENS, CERTIFICATE].map(|name| (name, figures())).into()),
+            parts: Mutex::new([TOKENS, CERTIFICATE, LOG].map(|name| (name, figures())).into()),
         }
     }
 
@@ -129,6 +134,7 @@ impl Reload {
         let parts = vec![
             PartOutcome { name: TOKENS, result: tokens },
             PartOutcome { name: CERTIFICATE, result: certificate },
+            PartOutcome { name: LOG, result: self.log.reload() },
         ];
         for part in &parts {
             self.note(part);
@@ -151,14 +157,15 @@ impl Reload {
         for (part, of) in parts.iter() {
             let mut add = |name, help, value| to.push(Figure::new(name, help, value).with("part", *part));
             let is_good = f64::from(u8::from(of.is_good));
-            add("lmcollector_reload_success", "Whether the last reload was good.", is_good);
+            add("lmcollector_config_last_reload_successful", "Whether the last reload was good.", is_good);
             add(
-                "lmcollector_reload_success_timestamp_seconds",
+                "lmcollector_config_last_reload_success_timestamp_seconds",
                 "When what is in force was read.",
                 of.succeeded_at.as_seconds_f64(),
             );
             for (outcome, count) in [("success", of.successes), ("failure", of.failures)] {
-                let figure = Figure::new("lmcollector_reloads_total", "Reloads by outcome.", count as f64);
+                let figure =
+                    Figure::new("lmcollector_config_reloads_total", "Reloads by outcome.", count as f64);
                 to.push(figure.with("part", *part).with("outcome", outcome));
             }
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lm_mesh::{Credentials, Rates};
 use lm_model::{Labels, MatchOp, Matcher};
+use lm_telemetry::log::{LogControl, LogFilter, LogReload};
 
 use super::*;
 
@@ -189,7 +190,8 @@ fn a_broken_file_keeps_the_last_good_state_and_losses_are_told() {
         format!("[[users]]\nname = '{name}'\nrole = 'viewer'\ntoken = '{token}'\nscope = '{scope}'\n")
     };
     place.write("users.toml", &(user("ann", FIRST, "{a=\"1\"}") + &user("ben", SECOND, "{a=\"1\"}")));
-    let reload = Reload::new(place.1.clone(), load(&place.1).unwrap(), lm_mesh::Registry::default());
+    let log = LogReload::new("log".into(), None, LogControl::default(), |_| Ok(LogFilter::default()));
+    let reload = Reload::new(place.1.clone(), load(&place.1).unwrap(), lm_mesh::Registry::default(), log);
     let credentials = reload.credentials();
     let generation = || *reload.generations().borrow();
     let before = generation();
@@ -215,7 +217,10 @@ fn a_broken_file_keeps_the_last_good_state_and_losses_are_told() {
         let mut figures = Vec::new();
         reload.figures(&mut figures);
         let of_tokens = figures.iter().filter(|figure| figure.labels[0].1 == "tokens");
-        of_tokens.filter(|figure| figure.labels.last().unwrap().1 == outcome).map(|f| f.value).sum::<f64>()
+        of_tokens
+            .filter(|figure| figure.labels.last().unwrap().1 == outcome)
+            .flat_map(|figure| figure.samples().map(|(.., number)| number).collect::<Vec<_>>())
+            .sum::<f64>()
     };
     assert_eq!((figure("failure"), figure("success")), (1.0, 2.0));
 }

@@ -2,12 +2,13 @@
 
 mod setup;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::dashboards::Dashboards;
 use crate::settings::{DEFAULTS, Settings};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use lm_telemetry::log::{self, Format, LogFilter, LogOptions, LogReload, Output};
 
 /// sysexits: what scripts and service managers tell apart.
 const EXIT_SOFTWARE: u8 = 1;
@@ -33,8 +34,8 @@ Exit codes:
 /// Keeps what agents send and answers what gateways ask.
 ///
 /// Runs in the foreground with the settings in FILE until SIGTERM or SIGINT,
-/// then drains; a second signal ends it at once. SIGHUP reads tokens and
-/// certificates again.
+/// then drains; a second signal ends it at once. SIGHUP reads tokens,
+/// certificates and the level of the log again.
 #[derive(Parser)]
 #[command(name = "lm-collector", version = VERSION, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 struct Arguments {
@@ -49,6 +50,12 @@ struct Arguments {
     /// Print the documented default settings
     #[arg(long)]
     print_defaults: bool,
+    /// text, json or ecs, whatever FILE says
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// error, warn, info, debug or trace, or a filter, whatever FILE says
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogFilter>,
 }
 
 #[derive(Subcommand)]
@@ -106,8 +113,16 @@ pub fn main() -> ExitCode {
         println!("{}: ok", file.display());
         return ExitCode::SUCCESS;
     }
-    tracing_subscriber::fmt().with_max_level(settings.log.level).with_ansi(false).with_target(false).init();
-    match crate::run(settings, tokens, dashboards, signals()) {
+    let control = log::start(LogOptions {
+        service: "lm-collector",
+        version: VERSION,
+        filter: arguments.log_level.clone().unwrap_or_else(|| settings.log.level.clone()),
+        format: arguments.log_format.unwrap_or(settings.log.format),
+        output: Output::Stdout,
+    });
+    let read = |file: &Path| Settings::read(file).map(|settings| settings.log.level);
+    let log = LogReload::new(file, arguments.log_level, control, read);
+    match crate::run(settings, tokens, dashboards, log, signals()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lm-collector: {error}");

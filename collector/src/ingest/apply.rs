@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lm_model::{Sample, Timestamp};
 use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
+use lm_telemetry::{Figure, Histogram};
 
 use super::ahead::{Account, AheadAgents};
 use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
+use super::handle::ReceiptOutcome;
 use crate::store::Store;
 use crate::tail::{Notice, TailEvent};
-use crate::telemetry::Figure;
 
 /// Exact counts of what ingest did.
 #[derive(Default)]
@@ -23,6 +25,12 @@ pub struct StoreMetrics {
     pub expired_log_lines: AtomicU64,
     pub spool_failures: AtomicU64,
     pub spool_bytes: AtomicU64,
+    accepted: AtomicU64,
+    duplicates: AtomicU64,
+    rejected: AtomicU64,
+    fenced: AtomicU64,
+    postponed: AtomicU64,
+    latency: Histogram,
     /// When retention last ran; 0: not yet.
     pub housekept_unix_ms: AtomicI64,
     /// Agents whose data was ahead of our clock, as of the last look.
@@ -30,6 +38,22 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
+    /// A batch was answered, `took` after it came.
+    pub fn on_answered(&self, outcome: &ReceiptOutcome, took: Duration) {
+        self.latency.observe(took);
+        let counter = match outcome {
+            ReceiptOutcome::Durable => &self.accepted,
+            ReceiptOutcome::Duplicate => &self.duplicates,
+            ReceiptOutcome::Quarantined => &self.fenced,
+            ReceiptOutcome::Rejected(_) | ReceiptOutcome::Revoked => &self.rejected,
+            ReceiptOutcome::NeedDictionary(_)
+            | ReceiptOutcome::Unsupported(_)
+            | ReceiptOutcome::RetryAfter(_)
+            | ReceiptOutcome::Gap(_) => &self.postponed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn set_ahead(&self, agents: &AheadAgents) {
         let known = agents.iter().map(|(agent, account)| (agent.clone(), account.clone())).collect();
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = known;
@@ -57,12 +81,32 @@ impl StoreMetrics {
                 "Groups of batches that could not be written or synced.",
                 count(&self.spool_failures),
             ),
-            Figure::new("lmcollector_ingest_samples_total", "Samples stored.", count(&self.samples)),
-            Figure::new("lmcollector_ingest_log_lines_total", "Log lines stored.", count(&self.log_lines)),
+            Figure::new("lmcollector_ingest_accepted_samples_total", "Samples stored.", count(&self.samples)),
             Figure::new(
-                "lmcollector_ingest_conflicts_total",
-                "Samples refused: another value at the same time.",
+                "lmcollector_ingest_accepted_log_records_total",
+                "Log lines stored.",
+                count(&self.log_lines),
+            ),
+            Figure::new(
+                "lmcollector_ingest_refused_samples_total",
+                "Samples refused; conflict: another value at the same time.",
                 count(&self.conflicts),
+            )
+            .with("reason", "conflict"),
+            Figure::new(
+                "lmcollector_ingest_accepted_batches_total",
+                "Batches stored.",
+                count(&self.accepted),
+            ),
+            Figure::new(
+                "lmcollector_ingest_duplicate_batches_total",
+                "Batches that were stored before.",
+                count(&self.duplicates),
+            ),
+            Figure::histogram(
+                "lmcollector_ingest_latency_seconds",
+                "From a batch's arrival to its answer, its sync included.",
+                self.latency.snapshot(),
             ),
             Figure::new(
                 "lmcollector_expired_samples_total",
@@ -75,6 +119,13 @@ impl StoreMetrics {
                 count(&self.expired_log_lines),
             ),
         ]);
+        for (reason, batches) in
+            [("rejected", &self.rejected), ("fenced", &self.fenced), ("later", &self.postponed)]
+        {
+            let help = "Batches not stored; later: told to be sent again.";
+            let figure = Figure::new("lmcollector_ingest_refused_batches_total", help, count(batches));
+            to.push(figure.with("reason", reason));
+        }
         for (agent, account) in self.ahead.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let samples = Figure::new(
                 "lmcollector_future_samples_total",

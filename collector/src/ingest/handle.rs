@@ -8,6 +8,7 @@ use lm_model::{BatchId, Incarnation, Labels, Resume, Stream};
 use lm_schema::batch::BatchHeader;
 use tokio::sync::{mpsc, oneshot};
 
+use super::apply::StoreMetrics;
 use super::group::Core;
 use super::watermarks::Account;
 
@@ -136,6 +137,7 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub struct IngestHandle {
     commands: mpsc::Sender<Command>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl IngestHandle {
@@ -147,11 +149,15 @@ impl IngestHandle {
     /// the same batch again is harmless.
     pub async fn push(&self, push: Push) -> Receipt {
         let retry = || ReceiptOutcome::RetryAfter(RETRY_AFTER).at(0);
+        let came = Instant::now();
         let (tx, rx) = oneshot::channel();
-        if !self.send(Command::Push(push, tx)).await {
-            return retry();
-        }
-        rx.await.unwrap_or_else(|_| retry())
+        let receipt = if self.send(Command::Push(push, tx)).await {
+            rx.await.unwrap_or_else(|_| retry())
+        } else {
+            retry()
+        };
+        self.metrics.on_answered(&receipt.outcome, came.elapsed());
+        receipt
     }
 
     /// Stores a dictionary. Idempotent.
@@ -199,6 +205,7 @@ impl IngestHandle {
 /// join it then.
 pub fn start(mut core: Core) -> std::io::Result<(IngestHandle, std::thread::JoinHandle<()>)> {
     let (tx, rx) = mpsc::channel(COMMANDS_MAX);
+    let metrics = core.applier.metrics.clone();
     let thread = std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut core, rx)));
         if ran.is_err() {
@@ -207,7 +214,7 @@ pub fn start(mut core: Core) -> std::io::Result<(IngestHandle, std::thread::Join
             std::process::exit(EXIT_SOFTWARE);
         }
     })?;
-    Ok((IngestHandle { commands: tx }, thread))
+    Ok((IngestHandle { commands: tx, metrics }, thread))
 }
 
 fn run(core: &mut Core, mut commands: mpsc::Receiver<Command>) {

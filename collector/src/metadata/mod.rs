@@ -11,7 +11,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use crate::telemetry::Telemetry;
+use lm_telemetry::Telemetry;
 
 /// As Prometheus names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

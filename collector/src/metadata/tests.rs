@@ -1,5 +1,5 @@
 use super::*;
-use crate::telemetry::Figure;
+use lm_telemetry::Figure;
 
 #[test]
 fn the_first_source_that_knows_a_name_counts() {

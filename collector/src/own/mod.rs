@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use lm_model::{Incarnation, Labels, METRIC_NAME, Stream, stale_nan};
 use lm_schema::batch::BatchHeader;
+use lm_telemetry::{Figure, Telemetry};
 use tokio::time::MissedTickBehavior;
 
 use crate::ingest::{COLLECTOR, Define, DefineOutcome, INSTANCE, IngestHandle, OWN, Push, ReceiptOutcome};
-use crate::telemetry::{Figure, Telemetry};
 use crate::unix_now;
 use stream::{Draft, OwnStream};
 
@@ -50,7 +50,7 @@ pub async fn run(ingest: IngestHandle, telemetry: Telemetry, hosts: Arc<HostWatc
         hosts.save().await;
         // Nothing new is measured while the disk refuses what was.
         if sender.stream.is_drained() {
-            let mut samples: Vec<_> = telemetry.collect().into_iter().map(own).collect();
+            let mut samples: Vec<_> = telemetry.collect().iter().flat_map(own).collect();
             hosts.samples(&mut samples);
             let now: HashSet<Labels> = samples.iter().map(|(labels, _)| labels.clone()).collect();
             let ended = before.difference(&now).map(|labels| (labels.clone(), stale_nan()));
@@ -64,10 +64,12 @@ pub async fn run(ingest: IngestHandle, telemetry: Telemetry, hosts: Arc<HostWatc
     }
 }
 
-fn own(figure: Figure) -> (Labels, f64) {
-    let own = [(METRIC_NAME, figure.name), ("job", JOB), (INSTANCE, COLLECTOR)];
-    let labels = figure.labels.iter().map(|(name, value)| (*name, &value[..]));
-    (Labels::from_pairs(own.into_iter().chain(labels)), figure.value)
+/// The series of a figure, as they are stored.
+fn own(figure: &Figure) -> impl Iterator<Item = (Labels, f64)> {
+    figure.samples().map(|(name, labels, number)| {
+        let own = [(METRIC_NAME, &name[..]), ("job", JOB), (INSTANCE, COLLECTOR)];
+        (Labels::from_pairs(own.into_iter().chain(labels)), number)
+    })
 }
 
 /// A stream in an incarnation that is later than every stored one.

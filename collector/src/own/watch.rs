@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use lm_mesh::{Registry, Role, Session};
 use lm_model::Labels;
+use lm_telemetry::Figure;
 
 use super::hosts::{HostChange, HostRow, Hosts, Seen, Standing};
 use crate::access::AgentScopes;
 use crate::state::{Denials, State, StateError};
-use crate::telemetry::Figure;
 use crate::unix_now;
 
 /// All hosts, and where to look for them.

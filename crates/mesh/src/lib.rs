@@ -51,7 +51,7 @@ pub use network::{
 pub use pipe::Remote;
 pub use secret::{SecretError, read_secret, read_secret_file};
 pub use server::{Admission, Capability, Host, Peer, Refusal, Server, ServerConfig, ServerError};
-pub use session::{AgentReport, Incidents, PathFacts, PeerDescription, Registry, Session};
+pub use session::{AgentReport, Incidents, PathFacts, PeerDescription, Registry, Session, Traffic};
 pub use tickets::{Attachment, Tickets};
 pub use tls::{Certificates, TlsError, check_certificate};
 pub use transport::{KeepAlive, Transport};

@@ -73,6 +73,9 @@ pub struct PathFacts {
     pub bytes_sent: u64,
 }
 
+/// What [`PathFacts::transport`] is over QUIC.
+const QUIC: &str = "quic";
+
 /// What a session holds here, and what counts it.
 pub(crate) struct Holdings {
     pub activity: Arc<Activity>,
@@ -174,6 +177,24 @@ pub struct Registry {
     incidents: Arc<Incidents>,
     limits: MeshLimits,
     budget: Budget,
+    /// Of sessions that have ended; changed while `sessions` is locked.
+    ended: Arc<Mutex<Traffic>>,
+}
+
+/// What went over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub lost_packets: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, path: &PathFacts) {
+        self.bytes_received += path.bytes_received;
+        self.bytes_sent += path.bytes_sent;
+        self.lost_packets += path.lost_packets;
+    }
 }
 
 impl Default for Registry {
@@ -203,6 +224,7 @@ impl Registry {
             incidents: Arc::default(),
             limits,
             budget: Budget::new(limits.ingest_bytes_max, limits.bulk.message_bytes_max),
+            ended: Arc::default(),
         }
     }
 
@@ -253,7 +275,22 @@ impl Registry {
     }
 
     pub(crate) fn remove(&self, id: u64) {
-        self.locked().remove(&id);
+        let mut sessions = self.locked();
+        if let Some(session) = sessions.remove(&id) {
+            let path = session.path();
+            if path.transport == QUIC {
+                self.ended.lock().unwrap_or_else(PoisonError::into_inner).add(&path);
+            }
+        }
+    }
+
+    /// Of all sessions over QUIC since the start.
+    pub fn quic_traffic(&self) -> Traffic {
+        let sessions = self.locked();
+        let mut traffic = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths = sessions.values().map(|session| session.path());
+        paths.filter(|path| path.transport == QUIC).for_each(|path| traffic.add(&path));
+        traffic
     }
 
     pub fn session(&self, id: u64) -> Option<Arc<Session>> {

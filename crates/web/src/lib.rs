@@ -8,13 +8,16 @@
 //! Start with [`serve`], which runs any [`hyper::service::Service`] (a tower
 //! service such as warp's fits through
 //! `hyper_util::service::TowerToHyperService`), and [`Limits`]. [`Health`]
-//! answers `/livez`, `/readyz`, `/startupz` and `/healthz`.
+//! answers `/livez`, `/readyz`, `/startupz` and `/healthz`, and an [`Endpoint`]
+//! is a listener for these and `/metrics`.
 //!
 //! This crate routes nothing, authenticates nobody and reads no certificates:
 //! a [`Listener`] gets its TLS configuration made.
+//! Otherwise this crate routes nothing, authenticates nobody and speaks no TLS.
 
 mod admission;
 mod body;
+mod endpoint;
 mod health;
 mod limits;
 mod refusal;
@@ -23,6 +26,7 @@ mod stream;
 mod transport;
 
 pub use body::{BodyError, RequestBody};
+pub use endpoint::{Endpoint, MetricsText};
 pub use health::{Check, Health};
 pub use limits::Limits;
 pub use refusal::refusal;

@@ -90,7 +90,7 @@ fn values_that_make_no_sense() {
             "g.toml:4: collector.endpoints is a list; expected a list of \"host:port\" with at least one entry, \
              not \"b\"",
             "g.toml:5: collector.auth_token_file is \"\"; expected a path",
-            "g.toml:7: log.format is \"xml\"; expected one of \"text\", \"json\"",
+            "g.toml:7: log.format is \"xml\"; expected one of \"text\", \"json\", \"ecs\"",
             "g.toml:9: limits.live_max (512) must be less than limits.requests_max (512): tails would take every place",
         ],
     );
@@ -107,7 +107,7 @@ fn values_that_make_no_sense() {
 fn the_level_may_be_a_filter() {
     check("[log]\nlevel = \"info,lm_mesh=debug\"\n", &[]);
     let found = Settings::parse(Path::new("g.toml"), "[log]\nlevel = \"a=b=c\"\n").unwrap_err();
-    let start = "g.toml:2: log.level is \"a=b=c\"; expected error, warn, info, debug or trace: ";
+    let start = "g.toml:2: log.level is \"a=b=c\"; expected error, warn, info, debug or trace";
     assert!(found[0].to_string().starts_with(start), "{found:?}");
 }
 

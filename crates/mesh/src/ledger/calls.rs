@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lm_schema::interfaces::Interface;
+use lm_telemetry::log::REQUEST;
 
 use super::Grant;
 use super::entry::{Entry, LedgerClock, ROOT};
@@ -166,6 +167,22 @@ impl Call {
             entry.errors.fetch_add(1, Ordering::Relaxed);
         }
         shared.totals.add(entry.interface, self.method, duration, has_failed);
+        // Facts alone: what was asked and answered is nobody's business.
+        tracing::debug!(
+            target: REQUEST,
+            rpc_system = "capnp",
+            rpc_service = entry.interface.map_or(ROOT, |interface| interface.name),
+            rpc_method = method_name(entry.interface, usize::from(self.method)).unwrap_or("unknown"),
+            outcome = match &state {
+                CallState::Failed(code) => &code[..],
+                CallState::InFlight | CallState::Done => "ok",
+            },
+            duration_us = duration.as_micros() as u64,
+            user = &entry.holder[..],
+            session = entry.session,
+            request_bytes = self.parameter_bytes,
+            "call"
+        );
         let is_slow = duration >= SLOW_AFTER && !is_waiting(entry.interface, usize::from(self.method));
         if !is_slow && !shared.taps.is_any() {
             return;

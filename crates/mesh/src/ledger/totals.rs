@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lm_schema::interfaces::{INTERFACES, Interface};
+use lm_telemetry::{Histogram, Snapshot};
 
 /// What became of the calls of one method.
 #[derive(Clone, Copy, Debug)]
@@ -12,15 +13,15 @@ pub struct MethodTotals {
     pub method: &'static str,
     pub calls: u64,
     pub errors: u64,
-    /// From the guard to the answer, of all calls together.
-    pub duration: Duration,
+    /// From the guard to the answer, of all calls.
+    pub durations: Snapshot,
 }
 
 #[derive(Default)]
 struct Counters {
     calls: AtomicU64,
     errors: AtomicU64,
-    nanos: AtomicU64,
+    durations: Histogram,
 }
 
 /// One row a method, in the order of the schema's table.
@@ -46,7 +47,7 @@ impl Totals {
         let Some(counters) = self.rows[at].get(usize::from(method)) else { return };
         counters.calls.fetch_add(1, Ordering::Relaxed);
         counters.errors.fetch_add(u64::from(has_failed), Ordering::Relaxed);
-        counters.nanos.fetch_add(duration.as_nanos() as u64, Ordering::Relaxed);
+        counters.durations.observe(duration);
     }
 
     /// Every method that was called.
@@ -63,7 +64,7 @@ impl Totals {
                     method: method.name,
                     calls,
                     errors: counters.errors.load(Ordering::Relaxed),
-                    duration: Duration::from_nanos(counters.nanos.load(Ordering::Relaxed)),
+                    durations: counters.durations.snapshot(),
                 });
             }
         }
