@@ -144,7 +144,7 @@ impl Requests {
             path = %asked.path,
             status,
             duration_us = took.as_micros() as u64,
-            client = asked.client.map(tracing::field::display),
+            client = asked.client.map(|addr| tracing::field::display(addr.ip())),
             user_agent = asked.user_agent,
             request_bytes = asked.body_bytes,
             response_bytes = response.body().size_hint().exact(),
