@@ -58,7 +58,7 @@ fn an_agent_is_added_while_the_collector_runs_and_removed_again() {
         system.path("process-logs/agent-web-1"),
     );
     agent.start();
-    system.wait_agent("web-1");
+    system.wait_samples("web-1");
 
     lmctl(&system, &["add", "web-1", "--bundle", "-"]).expect_code(1).expect_stderr(&["has a token already"]);
     lmctl(&system, &["add", "web 2", "--bundle", "-"])

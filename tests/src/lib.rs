@@ -11,8 +11,8 @@
 pub mod accounting;
 pub mod api;
 pub mod config;
-pub mod fleet;
 pub mod exposition;
+pub mod fleet;
 pub mod hostile;
 pub mod http;
 pub mod mesh;

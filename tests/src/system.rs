@@ -186,6 +186,12 @@ impl System {
             let log = agent.process.log_of_run();
             if log.contains("session opened") { Ok(()) } else { Err(log) }
         });
+        self.wait_samples(name);
+    }
+
+    /// Waits for a sample of an agent, of whichever run and whoever started it.
+    #[track_caller]
+    pub fn wait_samples(&self, name: &str) {
         let expression = format!("lmagent_up{{instance=\"{name}\"}}");
         eventually("the agent's samples arrive", READY_WITHIN, || self.api.value(&expression));
     }
