@@ -30,6 +30,7 @@ mod rotation;
 mod scope;
 mod scrape;
 mod systemd;
+mod side_by_side;
 mod transport;
 
 use std::fs::OpenOptions;

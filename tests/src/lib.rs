@@ -22,6 +22,7 @@ pub mod ports;
 pub mod process;
 pub mod random;
 pub mod shape;
+pub mod side_by_side;
 pub mod sse;
 mod system;
 pub mod target;

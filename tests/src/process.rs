@@ -263,6 +263,16 @@ impl Service {
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
     }
 
+    /// CPU time that it has used, user and system, in clock ticks' resolution.
+    pub fn cpu_time(&self) -> Duration {
+        let Some(child) = &self.child else { return Duration::ZERO };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        // The name may hold anything, up to the last parenthesis.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
     /// SIGTERM, and the exit status.
     ///
     /// # Panics
