@@ -29,8 +29,8 @@ mod rights;
 mod rotation;
 mod scope;
 mod scrape;
-mod systemd;
 mod side_by_side;
+mod systemd;
 mod transport;
 
 use std::fs::OpenOptions;
