@@ -81,7 +81,7 @@ fn copy_of_fixtures() -> tempfile::TempDir {
         fs::write(dir.path().join("self/fd").join(descriptor), "").unwrap();
     }
     let mounts = "\
-22 1 8:1 / / ro,relatime - ext4 /dev/sda1 rw
+22 1 8:1 / / ro,relatime - ext4 /dev/sda1 ro
 23 22 0:5 / /proc rw - proc proc rw
 24 22 0:44 / /no/such/mount rw - nfs4 server:/far rw
 25 22 8:2 / /no/such/place rw - xfs /dev/sda2 rw

@@ -90,9 +90,8 @@ impl World {
         }
         let endpoint = relay.map_or(collector_addr, |relay| relay.addr);
         let text = format!(
-            "listen = \"127.0.0.1:0\"\n[collector]\nendpoints = [\"{endpoint}\"]\n\
-             server_name = \"localhost\"\ntls_ca_cert_file = {:?}\nauth_token_file = {:?}\n\
-             [health]\nlisten = \"\"\n{extra}",
+            "listen = \"127.0.0.1:0\"\n[health]\nlisten = \"\"\n[collector]\nendpoints = [\"{endpoint}\"]\n\
+             server_name = \"localhost\"\ntls_ca_cert_file = {:?}\nauth_token_file = {:?}\n{extra}",
             path("ca.pem"),
             path("gateway.token"),
         );
