@@ -135,6 +135,10 @@ fn every_method_answers_whatever_it_is_sent() {
                 continue;
             };
             for (ordinal, method) in interface.methods.iter().enumerate() {
+                // Without a filter it means all sessions: those of this test.
+                if method.name == "revokeSessions" {
+                    continue;
+                }
                 for (shape, fill) in SHAPES {
                     let mut request = client.new_call::<any_pointer::Owned, any_pointer::Owned>(
                         interface.id,
