@@ -41,10 +41,14 @@ fn nobody_writes_as_another() {
             maker.lines(&[("instance", "a"), ("filename", "x")], [(unix_ms() * 1_000_000, "forged line")]);
         assert_eq!(session.push(&line).await.unwrap().outcome, Outcome::Durable);
     });
-    let found = system.api.query("forged", unix_ms()).unwrap();
+    // A receipt says that it is stored; shown it is a moment later.
+    let found = eventually("the forged sample is found", SOON, || {
+        let found = system.api.query("forged", unix_ms())?;
+        if found.is_empty() { Err("no series".to_owned()) } else { Ok(found) }
+    });
     assert_eq!(values_of(&found, "instance"), ["mallory".to_owned()].into(), "{found:?}");
+    assert_eq!(expect_line(&system.api, "{filename=\"x\"}", "forged line"), 1);
     let lines = system.api.all_lines("{filename=\"x\"}", "forged line").unwrap();
-    assert_eq!(lines.len(), 1);
     assert_eq!(lines[0].labels["instance"], "mallory");
     assert!(
         system
