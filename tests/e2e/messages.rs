@@ -78,6 +78,7 @@ fn a_bad_batch_is_declared_and_the_stream_goes_on() {
         assert_eq!(push(&lines(&mut maker, &["good 1".to_owned()])).await.outcome, Outcome::Durable);
         session.connected.close().await;
     });
+    crate::expect_line(&system.api, "{instance=\"m\"}", "good 1");
     let found = system.api.all_lines("{instance=\"m\"}", "").unwrap();
     let found: Vec<_> = found.iter().map(|line| &line.line[..]).collect();
     assert_eq!(found, ["good 0", "good 1"]);
@@ -185,6 +186,7 @@ fn garbage_ends_only_its_own_session() {
         session.connected.close().await;
     });
     assert!(system.collector.is_running(), "the collector died");
+    crate::expect_line(&system.api, "{filename=\"test\"}", "still here");
     assert_eq!(system.api.all_lines("{filename=\"test\"}", "").unwrap().len(), 2);
     expect_fresh_samples(&system);
     assert!(!system.collector.log_text().contains("panicked"), "{}", system.collector.tail());
