@@ -9,7 +9,7 @@
 //!   before, the lines that they cover: a crash between loses lines.
 
 #[cfg(not(feature = "mutants"))]
-pub use lm_journal::RealFs as Disk;
+pub use lm_fs::RealFs as Disk;
 
 #[cfg(feature = "mutants")]
 pub use crashing::CrashFs as Disk;
@@ -17,7 +17,7 @@ pub use crashing::CrashFs as Disk;
 /// The disk as it is.
 #[cfg(not(feature = "mutants"))]
 pub fn disk() -> Disk {
-    lm_journal::RealFs
+    lm_fs::RealFs
 }
 
 /// The disk, with the crash that the environment asks for.
@@ -39,7 +39,7 @@ mod crashing {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use lm_journal::{File, Fs, RealFile, RealFs, RealLock};
+    use lm_fs::{File, Fs, RealFile, RealFs, RealLock};
 
     /// Counts down the syncs that are left.
     #[derive(Clone, Debug)]

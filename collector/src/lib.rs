@@ -29,7 +29,7 @@ mod tail;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use lm_journal::RealFs;
+use lm_fs::RealFs;
 use lm_logs::RecentOptions;
 use lm_mesh::{Registry, Server, ServerConfig, TokenTable};
 use lm_model::Timestamp;

@@ -4,7 +4,8 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lm_logs::{Recent, RecentOptions};
-use lm_promql::{SelectRequest, SeriesData, Storage, StorageError};
+use lm_model::Samples;
+use lm_promql::{SelectRequest, Selected, Storage, StorageError};
 use lm_tsdb::{Head, HeadOptions, SelectLimits};
 
 use crate::tail::Tail;
@@ -42,8 +43,8 @@ impl Store {
 }
 
 impl Storage for Store {
-    fn select(&self, request: SelectRequest<'_>) -> Result<Vec<SeriesData>, StorageError> {
-        let limits = SelectLimits { series_max: request.series_max, samples_max: request.samples_max };
+    fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError> {
+        let limits = SelectLimits { series_max: request.series_max, ..SelectLimits::NONE };
         let found =
             self.head().select(request.matchers, request.range, limits).map_err(|error| match error {
                 lm_tsdb::Error::TooManySeries { .. } | lm_tsdb::Error::TooManySamples { .. } => {
@@ -51,6 +52,11 @@ impl Storage for Store {
                 }
                 other => StorageError::Invalid(other.to_string()),
             })?;
-        Ok(found.into_iter().map(|(labels, samples)| SeriesData { labels, samples }).collect())
+        let columns = found.into_iter().map(|(labels, samples)| {
+            let mut columns = Samples::default();
+            samples.iter().for_each(|sample| columns.push(sample.time, sample.value));
+            (labels, columns)
+        });
+        Ok(Box::new(columns.collect::<Vec<_>>()))
     }
 }

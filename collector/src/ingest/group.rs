@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lm_journal::{Fs, RealFs};
+use lm_fs::{Fs, RealFs};
 use lm_model::{Labels, LossReason, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};

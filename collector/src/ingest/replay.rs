@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lm_journal::Fs;
+use lm_fs::Fs;
 use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{Body, decode_body};

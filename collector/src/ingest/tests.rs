@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lm_journal::fault::{Fault, FaultFs};
+use lm_fs::fault::{Fault, FaultFs};
 use lm_logs::{Direction, LogQuery, RecentOptions};
 use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
@@ -262,7 +262,7 @@ fn records_that_moved_to_a_new_segment_are_complete_there() {
     // Retention takes the old segment.
     fs.kill();
     for file in before.iter().filter(|file| file.extension().is_some_and(|ending| ending == "seg")) {
-        fs.damage(file, lm_journal::fault::Damage::Delete);
+        fs.damage(file, lm_fs::fault::Damage::Delete);
     }
     let (core, store) = open(&fs);
     assert_eq!(found(&store), text(1, 1));
@@ -287,8 +287,8 @@ fn what_a_lost_segment_held_is_declared_although_snapshots_count_it() {
     }
     drop(core);
     let files = segments(&fs);
-    fs.damage(&files[2], lm_journal::fault::Damage::Unreadable { offset: 0, len: 1 << 20 });
-    fs.damage(&files[6], lm_journal::fault::Damage::Truncate { len: 100 });
+    fs.damage(&files[2], lm_fs::fault::Damage::Unreadable { offset: 0, len: 1 << 20 });
+    fs.damage(&files[6], lm_fs::fault::Damage::Truncate { len: 100 });
     let mut accounts = Vec::new();
     for _ in 0..3 {
         let (mut core, store) = open(&fs);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lm_logs::{Direction, LineFilter, LogQuery};
 use lm_mesh::Scope;
 use lm_model::{Labels, Matcher};
-use lm_promql::{SelectRequest, SeriesData, Storage, StorageError};
+use lm_promql::{SelectRequest, Selected, Storage, StorageError};
 
 use crate::access::AgentScopes;
 use crate::ingest::stamp;
@@ -85,7 +85,7 @@ pub struct Scoped<'a> {
 }
 
 impl Storage for Scoped<'_> {
-    fn select(&self, request: SelectRequest<'_>) -> Result<Vec<SeriesData>, StorageError> {
+    fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError> {
         let matchers = self.scope.narrow(request.matchers);
         self.store.select(SelectRequest { matchers: &matchers, ..request })
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lm_journal::RealFs;
+use lm_fs::RealFs;
 use lm_logs::RecentOptions;
 use lm_mesh::{Ledger, Principal, Role, Scope, Terms, TokenTable};
 use lm_model::Labels;

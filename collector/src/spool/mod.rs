@@ -10,7 +10,8 @@ mod record;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lm_journal::{Fs, Log, LogOptions, RecordHeader, SegmentId};
+use lm_fs::Fs;
+use lm_journal::{Log, LogOptions, RecordHeader, SegmentId};
 use lm_model::Timestamp;
 
 pub use record::{OwnedRecord, Record, Stored, encode};
@@ -42,7 +43,7 @@ pub struct SpoolOptions {
     pub retention: Duration,
 }
 
-pub struct Spool<F: Fs = lm_journal::RealFs> {
+pub struct Spool<F: Fs = lm_fs::RealFs> {
     log: Log<F>,
     options: SpoolOptions,
     /// When the active segment was begun.

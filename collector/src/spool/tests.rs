@@ -1,6 +1,6 @@
 //! Age and clocks: segments go in time, also after a clock that was wrong.
 
-use lm_journal::fault::FaultFs;
+use lm_fs::fault::FaultFs;
 
 use super::*;
 

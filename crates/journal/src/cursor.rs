@@ -1,10 +1,10 @@
 //! Reading a log from a position onwards.
 
 use crate::format::{RawHeader, SEGMENT_HEADER_BYTES, record_bytes};
-use crate::fs::Fs;
 use crate::log::Position;
 use crate::scan::Window;
 use crate::{Error, Log, Record, RecordHeader, SegmentId};
+use lm_fs::Fs;
 
 /// A place in a log; [`Cursor::next`] moves it over every synced record, once and in order.
 ///

@@ -1,8 +1,7 @@
 //! Append-only segment log: the agent's queue and the collector's spool.
 //!
-//! Three layers, each usable alone:
+//! Two layers on the seam of `lm-fs`, each usable alone:
 //!
-//! - [`Fs`] is the seam to the disk, with [`RealFs`] and, for tests, [`fault::FaultFs`].
 //! - [`Log`] appends, syncs, reads and recovers records in segments. Its bytes are drawn in [`format`].
 //! - [`Queue`] is a bounded durable queue on a [`Log`]: gapless sequences for each stream and incarnation, and a
 //!   declared loss for whatever a policy or a damaged disk took away.
@@ -12,23 +11,18 @@
 
 mod cursor;
 mod error;
-pub mod fault;
 pub mod format;
-mod fs;
 mod log;
 mod queue;
-mod real;
 mod scan;
 
 pub use cursor::Cursor;
 pub use error::Error;
-pub use fs::{File, Fs};
 pub use log::{Log, LogOptions, Position, Quarantined, Recovered, Segment, Synced};
 pub use queue::{
     AppendError, Appended, Context, Depth, Dropped, Mark, Next, OnFull, Pending, Queue, QueueOptions, Reason,
     Report, ResumeAt, Stats,
 };
-pub use real::{RealFile, RealFs, RealLock};
 
 /// Number of a segment; ascending, never reused within a directory.
 pub type SegmentId = u64;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::SegmentId;
 use crate::format::{self, KIND_FOOTER, RECORD_HEADER_BYTES, RawHeader, SEGMENT_HEADER_BYTES, record_bytes};
-use crate::fs::{File, read_full};
+use lm_fs::{File, read_full};
 
 /// How much is read at once; one window per reader is the memory a reader costs.
 const WINDOW_BYTES: usize = 64 * 1024;

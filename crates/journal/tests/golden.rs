@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lm_journal::fault::FaultFs;
+use lm_fs::fault::FaultFs;
 use lm_journal::{Incarnation, Pending, Queue, QueueOptions};
 
 const DIR: &str = "/queue";

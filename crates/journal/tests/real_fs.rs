@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use lm_fs::RealFs;
 use lm_journal::{
-    Error, Incarnation, Log, LogOptions, OnFull, Pending, Queue, QueueOptions, RealFs, Record, RecordHeader,
+    Error, Incarnation, Log, LogOptions, OnFull, Pending, Queue, QueueOptions, Record, RecordHeader,
 };
 
 fn open(dir: &Path) -> Queue<RealFs> {

@@ -6,16 +6,20 @@
 
 mod ahead;
 mod batch;
+mod histogram;
 mod labels;
 mod log;
 mod matcher;
 mod sample;
+mod samples;
 mod time;
 
 pub use ahead::{AHEAD, Ahead};
 pub use batch::{BatchId, Incarnation, Loss, LossReason, Resume, Stream, UnknownStream};
+pub use histogram::{BUCKETS_MAX, CUSTOM_BUCKETS_SCHEMA, EXPONENTIAL_SCHEMAS, Histogram, ResetHint, Span};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME};
 pub use log::LogRecord;
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use samples::Samples;
 pub use time::{TimeRange, Timestamp};

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use lm_model::{
-    Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, TimeRange, Timestamp, is_stale,
+    Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, Samples, TimeRange, Timestamp, is_stale,
 };
 
 use crate::answer::Stats;
 use crate::ast::{At, Expr, Function, Selector, Subquery};
 use crate::engine::{Annotations, Engine, Error, Interrupt};
 use crate::rows::{ABSENT, Row, is_present, present};
-use crate::storage::{SelectRequest, Storage, StorageError};
+use crate::storage::{Hints, SelectRequest, Storage, StorageError};
 use crate::{aggregate, binary, call};
 
 /// Units of work (a sample looked at, a value computed) between two looks at
@@ -284,7 +284,7 @@ impl<'a> Evaluator<'a> {
                 end: Timestamp::from_millis(until.saturating_add(1)),
             },
             series_max: limits.series_max,
-            samples_max: limits.samples_max.saturating_sub(self.held),
+            hints: Hints::default(),
         };
         let selected = match self.storage.select(request) {
             Err(StorageError::Limit(_)) => return Err(self.too_many_samples()),
@@ -293,13 +293,25 @@ impl<'a> Evaluator<'a> {
         if selected.len() > limits.series_max {
             return Err(Error::Limit(format!("a selector matches more than {} series", limits.series_max)));
         }
-        let read = selected.iter().map(|series| series.samples.len()).sum();
-        self.stats.samples_read += read;
-        self.charge(read)?;
-        found.series = selected
-            .into_iter()
-            .map(|series| RangeRow { labels: series.labels, drops_name: false, samples: series.samples })
-            .collect();
+        let mut columns = Samples::default();
+        for index in 0..selected.len() {
+            let room = self.engine.limits.samples_max.saturating_sub(self.held);
+            selected.read(index, room, &mut columns)?;
+            self.stats.samples_read += columns.len();
+            self.charge(columns.len())?;
+            self.count_work(columns.len())?;
+            if columns.is_empty() {
+                continue;
+            }
+            let samples = columns.times.iter().zip(&columns.values);
+            let sample =
+                |(time, value): (&i64, &f64)| Sample { time: Timestamp::from_millis(*time), value: *value };
+            found.series.push(RangeRow {
+                labels: selected.labels(index).clone(),
+                drops_name: false,
+                samples: samples.map(sample).collect(),
+            });
+        }
         found.series.sort_by(|a, b| a.labels.cmp(&b.labels));
         self.check_interrupt()?;
         Ok(found)

@@ -33,4 +33,4 @@ pub use ast::{
 pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
 pub use format::format;
 pub use parse::{ParseError, Place, QUERY_BYTES_MAX, parse};
-pub use storage::{SelectRequest, SeriesData, Storage, StorageError};
+pub use storage::{Hints, SelectRequest, Selected, SeriesData, Storage, StorageError};

@@ -1,8 +1,9 @@
-//! What evaluation needs from a store.
+//! What evaluation needs from a store: [`Storage`] finds series, [`Selected`]
+//! reads their samples one series at a time, from any thread.
 
-use lm_model::{Labels, Matcher, Sample, TimeRange};
+use lm_model::{Labels, Matcher, Sample, Samples, TimeRange};
 
-/// One series and its samples, ascending in time.
+/// One series of an answer and its numbers, ascending in time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesData {
     pub labels: Labels,
@@ -16,14 +17,25 @@ pub struct SelectRequest<'a> {
     pub range: TimeRange,
     /// With more than this, fail rather than answer in part.
     pub series_max: usize,
-    /// The same for samples of all series together.
-    pub samples_max: usize,
+    /// What the samples are for: a store may answer from coarser ones.
+    pub hints: Hints,
+}
+
+/// How the samples of a selector will be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Between two steps of the query, in milliseconds; 0: one step.
+    pub step_millis: i64,
+    /// Of a range selector, in milliseconds; 0: an instant selector.
+    pub range_millis: i64,
+    /// The function or aggregation right around the selector, by its PromQL name.
+    pub function: Option<&'static str>,
 }
 
 /// The store could not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// More series or samples than the request allows.
+    /// More series than the request allows.
     #[error("{0}")]
     Limit(String),
     /// The request asks for something the store cannot do, such as an oversized
@@ -35,9 +47,43 @@ pub enum StorageError {
 }
 
 /// A store of samples.
-pub trait Storage {
-    /// The series that all matchers accept, each with its samples in the range,
-    /// staleness markers included. Series without samples may be left out; the
-    /// order does not matter.
-    fn select(&self, request: SelectRequest<'_>) -> Result<Vec<SeriesData>, StorageError>;
+pub trait Storage: Sync {
+    /// The series that all matchers accept and that may have samples in the
+    /// range. The order does not matter.
+    fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError>;
+}
+
+/// Series that were found. What is read is what was stored at the time of the
+/// selection or a little later; a series never vanishes while this is held.
+pub trait Selected: Send + Sync {
+    /// How many series there are.
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Labels of the series `index`, which is below [`Selected::len`].
+    fn labels(&self, index: usize) -> &Labels;
+
+    /// Reads the samples of the series `index` in the requested range,
+    /// staleness markers included, into `into`, whatever that held before. At
+    /// most `samples_max + 1` need be read: the caller gives up at more.
+    fn read(&self, index: usize, samples_max: usize, into: &mut Samples) -> Result<(), StorageError>;
+}
+
+/// Series that are in memory already.
+impl Selected for Vec<(Labels, Samples)> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        &self[index].0
+    }
+
+    fn read(&self, index: usize, _: usize, into: &mut Samples) -> Result<(), StorageError> {
+        into.clone_from(&self[index].1);
+        Ok(())
+    }
 }

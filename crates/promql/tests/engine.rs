@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use lm_model::{Labels, MatchOp, Sample, Timestamp};
+use lm_model::{Labels, MatchOp, Sample, Samples, Timestamp};
 use lm_promql::{
-    Answer, Engine, Error, ErrorKind, Interrupt, Limits, SelectRequest, SeriesData, Storage, StorageError,
+    Answer, Engine, Error, ErrorKind, Interrupt, Limits, SelectRequest, Selected, Storage, StorageError,
     Value,
 };
 use proptest::prelude::*;
@@ -15,19 +15,19 @@ use proptest::prelude::*;
 struct Counters;
 
 impl Storage for Counters {
-    fn select(&self, request: SelectRequest<'_>) -> Result<Vec<SeriesData>, StorageError> {
+    fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError> {
         let wanted = |labels: &Labels| {
             let eq = request.matchers.iter().filter(|matcher| matcher.op == MatchOp::Eq);
             eq.into_iter().all(|matcher| labels.get(&matcher.name).unwrap_or("") == &*matcher.value)
         };
         let series = ["a", "b"].map(|job| {
-            let samples = (0..360)
-                .map(|i| Sample { time: Timestamp::from_millis(i * 10_000), value: i as f64 })
-                .filter(|sample| request.range.contains(sample.time))
-                .collect();
-            SeriesData { labels: Labels::from_pairs([("__name__", "x_total"), ("job", job)]), samples }
+            let mut samples = Samples::default();
+            let sample = |i: i64| (Timestamp::from_millis(i * 10_000), i as f64);
+            let within = (0..360).map(sample).filter(|(time, _)| request.range.contains(*time));
+            within.for_each(|(time, value)| samples.push(time, value));
+            (Labels::from_pairs([("__name__", "x_total"), ("job", job)]), samples)
         });
-        Ok(series.into_iter().filter(|series| wanted(&series.labels)).collect())
+        Ok(Box::new(series.into_iter().filter(|(labels, _)| wanted(labels)).collect::<Vec<_>>()))
     }
 }
 

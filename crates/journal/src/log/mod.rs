@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 use crate::format::{
     self, KIND_FOOTER, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, record_bytes,
 };
-use crate::fs::{File, Fs, read_full, write_all};
 use crate::{Cursor, Error, Record, RecordHeader, SegmentId};
+use lm_fs::{File, Fs, read_full, write_all};
 
 /// How a log behaves.
 #[derive(Debug, Clone)]

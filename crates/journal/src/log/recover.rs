@@ -20,9 +20,9 @@ use crate::format::{
     self, FORMAT_VERSION, HeaderRead, KIND_FOOTER, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
     file_name, parse_name,
 };
-use crate::fs::{File, Fs, read_full, write_all};
 use crate::scan::{Scan, is_zero, scan};
 use crate::{Error, RecordHeader, SegmentId};
+use lm_fs::{File, Fs, read_full, write_all};
 
 /// Quarantined files kept for inspection; the oldest are removed beyond that.
 const QUARANTINE_FILES_MAX: usize = 16;

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use super::{Log, Quarantined, Recovered};
 use crate::format::file_name;
-use crate::fs::{File, Fs, read_full, write_all};
 use crate::{Error, SegmentId};
+use lm_fs::{File, Fs, read_full, write_all};
 
 /// What is given up around a byte that cannot be read: what a kernel reads at least.
 const BLOCK_BYTES: u64 = 4096;

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fault::{Damage, Fault, FaultFs, random};
 use crate::format::parse_name;
+use lm_fs::fault::{Damage, Fault, FaultFs, random};
 
 const DIR: &str = "/journal";
 

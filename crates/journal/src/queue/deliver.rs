@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use super::state::{KIND_PAYLOAD, KIND_SNAPSHOT, Lane, LaneKey, Mark, Reason, Written};
 use super::{Context, IN_FLIGHT_MAX, Pending, Queue, ResumeAt, Sender};
 use crate::format::SEGMENT_HEADER_BYTES;
-use crate::fs::Fs;
 use crate::{Error, Incarnation, Position, SegmentId};
+use lm_fs::Fs;
 
 impl<F: Fs> Queue<F> {
     /// What [`Queue::next_unsent`] would return, without moving. A loss that was seen keeps its range.

@@ -24,10 +24,10 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::fs::Fs;
 use crate::{
     Cursor, Error, Incarnation, Log, LogOptions, Position, Record, RecordHeader, Recovered, SegmentId,
 };
+use lm_fs::Fs;
 use recover::tag;
 
 use state::{

@@ -8,8 +8,8 @@ use super::state::{
     decode_loss,
 };
 use super::{Dropped, Queue, QueueOptions, Report, Sender, Spans, extend};
-use crate::fs::Fs;
 use crate::{Error, Incarnation, Log, SegmentId};
+use lm_fs::Fs;
 
 /// What replaying a log leaves behind.
 #[derive(Debug, Default)]

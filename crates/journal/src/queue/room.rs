@@ -2,8 +2,8 @@
 
 use super::state::{LaneKey, Mark, Reason, Written};
 use super::{OnFull, Queue, Snapshot, Span};
-use crate::fs::{File, Fs};
 use crate::{Error, SegmentId};
+use lm_fs::{File, Fs};
 
 /// Holds disk space for declaring losses when everything else is full.
 const RESERVE_FILE: &str = "reserve";

@@ -3,7 +3,7 @@ mod model;
 use std::path::Path;
 
 use super::*;
-use crate::fault::{Damage, Fault, FaultFs};
+use lm_fs::fault::{Damage, Fault, FaultFs};
 
 const DIR: &str = "/queue";
 

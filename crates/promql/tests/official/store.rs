@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use lm_model::{Labels, METRIC_NAME, MatchOp, Matcher, Sample, TimeRange, Timestamp};
-use lm_promql::{SelectRequest, SeriesData, Storage, StorageError};
+use lm_model::{Labels, METRIC_NAME, MatchOp, Matcher, Samples, TimeRange, Timestamp};
+use lm_promql::{SelectRequest, Selected, Storage, StorageError};
 use regex::Regex;
 
 use crate::script::{Load, Point, samples};
@@ -51,25 +51,22 @@ fn native_labels(labels: &Labels) -> Option<Labels> {
 }
 
 impl Storage for Store {
-    fn select(&self, request: SelectRequest<'_>) -> Result<Vec<SeriesData>, StorageError> {
+    fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError> {
         let tests: Vec<_> = request.matchers.iter().map(test).collect();
         let matches = |labels: &Labels| tests.iter().all(|test| test(labels));
         let within = |time: &i64| contains(request.range, *time);
         if self.native.iter().any(|(labels, times)| matches(labels) && times.iter().any(within)) {
             return Err(StorageError::Unavailable(NATIVE.into()));
         }
-        let series = self.series.iter().filter(|(labels, _)| matches(labels));
-        Ok(series
-            .map(|(labels, stored)| SeriesData {
-                labels: labels.clone(),
-                samples: stored
-                    .iter()
-                    .filter(|(time, _)| within(time))
-                    .map(|(time, value)| Sample { time: Timestamp::from_millis(*time), value: *value })
-                    .collect(),
-            })
-            .filter(|series| !series.samples.is_empty())
-            .collect())
+        let mut found: Vec<(Labels, Samples)> = Vec::new();
+        for (labels, stored) in self.series.iter().filter(|(labels, _)| matches(labels)) {
+            let mut samples = Samples::default();
+            for (time, value) in stored.iter().filter(|(time, _)| within(time)) {
+                samples.push(Timestamp::from_millis(*time), *value);
+            }
+            found.push((labels.clone(), samples));
+        }
+        Ok(Box::new(found))
     }
 }
 

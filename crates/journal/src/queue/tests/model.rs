@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fault::random;
+use lm_fs::fault::random;
 
 /// What became of a batch, as the source knows it.
 #[derive(Debug, Clone)]

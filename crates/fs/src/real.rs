@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
-use crate::fs::{File, Fs};
+use crate::seam::{File, Fs};
 
 /// The operating system's file system.
 #[derive(Debug, Clone, Copy, Default)]

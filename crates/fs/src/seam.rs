@@ -1,4 +1,4 @@
-//! The file-system seam: what a journal needs from a disk, and nothing more.
+//! The file-system seam: what a journal or a block needs from a disk, and nothing more.
 //!
 //! [`RealFs`](crate::RealFs) is the disk, [`FaultFs`](crate::fault::FaultFs) a disk that misbehaves on request.
 //! Paths are plain; every call blocks.
@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 /// A directory tree.
-pub trait Fs: Clone + Send + 'static {
+pub trait Fs: Clone + Send + Sync + 'static {
     type File: File;
     /// Held while the lock is held; dropping it (or the end of the process) releases the lock.
     type Lock: Debug + Send + 'static;
@@ -30,7 +30,7 @@ pub trait Fs: Clone + Send + 'static {
 }
 
 /// An open file.
-pub trait File: Debug + Send + 'static {
+pub trait File: Debug + Send + Sync + 'static {
     /// Reads at most `buffer.len()` bytes; 0 only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes at most `bytes.len()` bytes; may write fewer.
@@ -47,7 +47,7 @@ pub trait File: Debug + Send + 'static {
 }
 
 /// Writes all of `bytes`, in as many calls as the file system asks for.
-pub(crate) fn write_all(file: &impl File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub fn write_all(file: &impl File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -63,7 +63,7 @@ pub(crate) fn write_all(file: &impl File, mut bytes: &[u8], mut offset: u64) -> 
 }
 
 /// Reads up to `buffer.len()` bytes and says how many there were before the end of the file.
-pub(crate) fn read_full(file: &impl File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub fn read_full(file: &impl File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::fs::{File, Fs};
+use crate::seam::{File, Fs};
 
 const SECTOR_BYTES: u64 = 512;
 
@@ -541,7 +541,7 @@ impl File for FaultFile {
 }
 
 /// SplitMix64: small, and the same everywhere.
-pub(crate) fn random(state: &mut u64) -> u64 {
+pub fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
