@@ -105,7 +105,7 @@ fn folded(
                 *value = result;
             }
         }
-        results.push(Row { labels: group.labels, drops_name: group.drops_name, values });
+        results.push(Row::new(group.labels, group.drops_name, values));
     }
     Ok(results)
 }
@@ -214,7 +214,7 @@ fn count_values(
                         builder.set(label, text::number(value));
                         let values = vec![ABSENT; steps.len];
                         let drops_name = group.drops_name;
-                        results.push(Row { labels: builder.build(), drops_name, values });
+                        results.push(Row::new(builder.build(), drops_name, values));
                         counts.insert(key, results.len() - 1);
                         results.len() - 1
                     }

@@ -194,7 +194,7 @@ fn match_rows(
                             evaluator.charge(steps.len)?;
                             places.insert(labels.clone(), results.len());
                             let values = vec![ABSENT; steps.len];
-                            results.push(Row { labels, drops_name: binary.returns_bool, values });
+                            results.push(Row::new(labels, binary.returns_bool, values));
                             results.len() - 1
                         }
                     };

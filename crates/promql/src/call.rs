@@ -24,7 +24,7 @@ pub(crate) fn eval(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) ->
         }
         Vector => {
             let values = evaluator.eval_scalar(arg(args, 0)?, steps)?;
-            vec![Row { labels: Default::default(), drops_name: false, values }]
+            vec![Row::new(Default::default(), false, values)]
         }
         Timestamp => timestamp(evaluator, arg(args, 0)?, steps)?,
         Absent => {
@@ -199,7 +199,7 @@ fn date(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Vec
         Some(arg) => evaluator.eval_vector(arg, steps)?,
         None => {
             let values = times(evaluator, steps)?;
-            vec![Row { labels: Default::default(), drops_name: false, values }]
+            vec![Row::new(Default::default(), false, values)]
         }
     };
     for row in &mut rows {

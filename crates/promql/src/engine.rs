@@ -158,7 +158,7 @@ impl Engine {
         let mut evaluator = Evaluator::new(self, storage, interrupt, start, end);
         let rows = match evaluator.eval(expr, &steps)? {
             Output::Vector(rows) => rows,
-            Output::Scalar(values) => vec![Row { labels: Default::default(), drops_name: false, values }],
+            Output::Scalar(values) => vec![Row::new(Default::default(), false, values)],
             Output::String(_) => unreachable!("the type was checked above"),
         };
         let mut series: Vec<SeriesData> = rows::finish(rows)?

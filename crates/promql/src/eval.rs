@@ -207,7 +207,7 @@ impl<'a> Evaluator<'a> {
                     };
                 }
             }
-            let row = Row { labels: one.labels, drops_name: false, values };
+            let row = Row::new(one.labels, false, values);
             if !row.is_empty() {
                 rows.push(row);
             }
@@ -390,7 +390,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
             let drops_name = drops_name || one.drops_name;
-            let row = Row { labels: one.labels.clone(), drops_name, values };
+            let row = Row::new(one.labels.clone(), drops_name, values);
             if !row.is_empty() {
                 rows.push(row);
             }
@@ -432,7 +432,7 @@ pub(crate) fn absence(rows: &[Row], labels: Labels, steps: &Steps) -> Row {
             values[step] = ABSENT;
         }
     }
-    Row { labels, drops_name: false, values }
+    Row::new(labels, false, values)
 }
 
 /// The only value of each step, or NaN.

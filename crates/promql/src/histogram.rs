@@ -193,7 +193,7 @@ pub(crate) fn map(
                 labels.metric_name()
             ));
         }
-        results.push(Row { labels, drops_name: true, values });
+        results.push(Row::new(labels, true, values));
     }
     Ok(results)
 }

@@ -1,8 +1,10 @@
 //! Intermediate results: series over all steps at once.
+#![allow(dead_code, reason = "the evaluator does not hold histograms yet")]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use lm_model::{Labels, METRIC_NAME, STALE_NAN_BITS};
+use lm_model::{Histogram, Labels, METRIC_NAME, STALE_NAN_BITS};
 
 use crate::engine::Error;
 
@@ -23,11 +25,60 @@ pub(crate) struct Row {
     /// labels can still use it.
     pub drops_name: bool,
     pub values: Vec<f64>,
+    /// Native histograms of steps, ascending, at which there is no number. Few
+    /// rows have any, so what handles numbers only need not look here.
+    pub histograms: Vec<(u32, Arc<Histogram>)>,
+}
+
+/// What a row has at one step.
+#[derive(Clone, Debug)]
+pub(crate) enum Point {
+    Number(f64),
+    Histogram(Arc<Histogram>),
 }
 
 impl Row {
+    /// A row of numbers.
+    pub fn new(labels: Labels, drops_name: bool, values: Vec<f64>) -> Self {
+        Row { labels, drops_name, values, histograms: Vec::new() }
+    }
+
     pub fn is_empty(&self) -> bool {
-        !self.values.iter().any(|value| is_present(*value))
+        self.histograms.is_empty() && !self.values.iter().any(|value| is_present(*value))
+    }
+
+    /// The histogram of a step.
+    pub fn histogram(&self, step: usize) -> Option<&Arc<Histogram>> {
+        if self.histograms.is_empty() {
+            return None;
+        }
+        let found = self.histograms.binary_search_by_key(&step, |(at, _)| *at as usize).ok()?;
+        Some(&self.histograms[found].1)
+    }
+
+    pub fn point(&self, step: usize) -> Option<Point> {
+        let value = self.values[step];
+        if is_present(value) {
+            return Some(Point::Number(value));
+        }
+        self.histogram(step).map(|histogram| Point::Histogram(histogram.clone()))
+    }
+
+    /// Sets what a step has; steps come in ascending order.
+    pub fn set(&mut self, step: usize, point: Point) {
+        match point {
+            Point::Number(value) => self.values[step] = value,
+            Point::Histogram(histogram) => {
+                let at = u32::try_from(step).expect("a query has fewer steps");
+                self.histograms.push((at, histogram));
+            }
+        }
+    }
+
+    /// Calls `f` with each step that has a number or a histogram.
+    pub fn for_each_present(&self, mut f: impl FnMut(usize)) {
+        present(&self.values).for_each(|(step, _)| f(step));
+        self.histograms.iter().for_each(|(step, _)| f(*step as usize));
     }
 
     /// Applies `f` to the values that are present.
@@ -40,7 +91,7 @@ impl Row {
     }
 }
 
-/// Steps of a row whose value is present.
+/// Steps of a row whose number is present.
 pub(crate) fn present(values: &[f64]) -> impl Iterator<Item = (usize, f64)> + '_ {
     values.iter().copied().enumerate().filter(|(_, value)| is_present(*value))
 }
@@ -71,13 +122,31 @@ pub(crate) fn unite(rows: Vec<Row>) -> Result<Vec<Row>, Error> {
         let target = &mut united[*place];
         target.drops_name |= row.drops_name;
         for (step, value) in present(&row.values) {
-            if is_present(target.values[step]) {
-                return Err(Error::Execution("vector cannot contain metrics with the same labelset".into()));
+            if is_present(target.values[step]) || target.histogram(step).is_some() {
+                return Err(same_labels());
             }
             target.values[step] = value;
         }
+        unite_histograms(target, &row)?;
     }
     Ok(united)
+}
+
+fn unite_histograms(target: &mut Row, row: &Row) -> Result<(), Error> {
+    if row.histograms.is_empty() {
+        return Ok(());
+    }
+    target.histograms.extend(row.histograms.iter().cloned());
+    target.histograms.sort_by_key(|(step, _)| *step);
+    let is_twice = target.histograms.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    if is_twice || row.histograms.iter().any(|(step, _)| is_present(target.values[*step as usize])) {
+        return Err(same_labels());
+    }
+    Ok(())
+}
+
+pub(crate) fn same_labels() -> Error {
+    Error::Execution("vector cannot contain metrics with the same labelset".into())
 }
 
 /// The end of a query: drops the names that are to be dropped.

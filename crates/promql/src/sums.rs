@@ -24,10 +24,32 @@ impl Sum {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.correction }
     }
 
+    /// Both parts, also where the sum overflowed.
+    pub fn compensated(self) -> f64 {
+        self.sum + self.correction
+    }
+
+    /// Adds another sum and what it has kept.
+    pub fn add_sum(&mut self, other: Sum) {
+        self.add(other.sum);
+        self.add(other.correction);
+    }
+
+    pub fn scale(&mut self, factor: f64) {
+        self.sum *= factor;
+        self.correction *= factor;
+    }
+
     pub fn of(values: impl IntoIterator<Item = f64>) -> f64 {
         let mut sum = Sum::default();
         values.into_iter().for_each(|value| sum.add(value));
         sum.value()
+    }
+}
+
+impl From<f64> for Sum {
+    fn from(sum: f64) -> Self {
+        Sum { sum, correction: 0.0 }
     }
 }
 

@@ -16,6 +16,21 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// A number in its shortest form, with an exponent where Go's `%g` has one.
+pub(crate) fn shortest(value: f64) -> String {
+    if !value.is_finite() || value == 0.0 {
+        return number(value);
+    }
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').expect("the format has an exponent");
+    let exponent: i32 = exponent.parse().expect("it is a small integer");
+    if (-4..6).contains(&exponent) {
+        return number(value);
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
 /// The upper bound that a bucket's `le` label names.
 pub(crate) fn bucket_bound(text: &str) -> Option<f64> {
     // Rust takes everything that Go takes except hexadecimal and underscores.
@@ -173,6 +188,23 @@ mod tests {
         assert!(anchored(r"\w{1000}{1000}").is_err());
         assert!(anchored("{").is_ok());
         assert!(anchored("\\").is_err());
+    }
+
+    #[test]
+    fn short_numbers_are_those_of_go() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (-12.5, "-12.5"),
+            (999_999.0, "999999"),
+            (1e6, "1e+06"),
+            (1.234_567_89e8, "1.23456789e+08"),
+            (0.0001, "0.0001"),
+            (0.000_012, "1.2e-05"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(shortest(value), expected);
+        }
     }
 
     #[test]
