@@ -65,7 +65,11 @@ impl QueryContext {
         &self,
         options: Options,
         scope: Arc<ReadScope>,
-        query: impl FnOnce(&Options, &Scoped<'_>, &dyn Fn() -> Option<Interrupt>) -> Result<Answer, Failed>
+        query: impl FnOnce(
+            &Options,
+            &Scoped<'_>,
+            &(dyn Fn() -> Option<Interrupt> + Sync),
+        ) -> Result<Answer, Failed>
         + Send
         + 'static,
     ) -> Result<Evaluated, Failed> {

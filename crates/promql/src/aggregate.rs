@@ -7,10 +7,11 @@ use lm_model::{Labels, METRIC_NAME};
 use crate::ast::{Aggregate, AggregateOp, Expr, Grouping};
 use crate::call::warn_quantiles;
 use crate::engine::Error;
-use crate::eval::{Evaluator, Steps};
+use crate::eval::Evaluator;
 use crate::rows::{ABSENT, Row, is_present, unite};
 use crate::sums::{self, Sum};
 use crate::text;
+use crate::windows::Steps;
 
 /// Series that are aggregated into one.
 struct Group {

@@ -6,8 +6,9 @@ use lm_model::{Labels, METRIC_NAME};
 
 use crate::ast::{Binary, BinaryOp, Cardinality, Matching};
 use crate::engine::Error;
-use crate::eval::{Evaluator, Output, Steps};
+use crate::eval::{Evaluator, Output};
 use crate::rows::{ABSENT, Row, is_present, present, unite};
+use crate::windows::Steps;
 
 pub(crate) fn eval(evaluator: &mut Evaluator<'_>, binary: &Binary, steps: &Steps) -> Result<Output, Error> {
     let left = evaluator.eval(&binary.left, steps)?;

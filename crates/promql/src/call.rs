@@ -3,9 +3,10 @@
 use crate::ast::{Call, Expr, Function};
 use crate::dates::Date;
 use crate::engine::Error;
-use crate::eval::{Evaluator, Output, Steps, absence, keeps_name, labels_of_absence, single_values};
-use crate::range_functions::{self, Window};
+use crate::eval::{Evaluator, Output, absence, keeps_name, labels_of_absence, single_values};
+use crate::range_functions;
 use crate::rows::{Row, is_present};
+use crate::windows::Steps;
 use crate::{histogram, label_functions};
 
 pub(crate) fn eval(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Output, Error> {
@@ -273,20 +274,13 @@ fn range(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Ve
     let params = param_arg.map(|param| evaluator.eval_scalar(param, steps)).transpose()?;
     let found = evaluator.range_series(series_arg, steps)?;
     if let (Function::QuantileOverTime, Some(quantiles)) = (function, &params)
-        && !found.series.is_empty()
+        && found.len() > 0
     {
         warn_quantiles(evaluator, quantiles);
     }
-    let rows = evaluator.map_windows(&found, !keeps_name(function), |samples, (after, until), step| {
-        let window = Window {
-            samples,
-            after,
-            until,
-            range_millis: found.range,
-            now: steps.time(step),
-            param: params.as_ref().map_or(f64::NAN, |params| params[step]),
-        };
-        range_functions::apply(function, &window)
+    let rows = evaluator.map_windows(&found, !keeps_name(function), |window, step| {
+        let param = params.as_ref().map_or(f64::NAN, |params| params[step]);
+        range_functions::apply(function, window, param)
     })?;
     if matches!(function, Function::Rate | Function::Increase) {
         for row in &rows {
@@ -307,7 +301,7 @@ fn absent_over_time(evaluator: &mut Evaluator<'_>, arg: &Expr, steps: &Steps) ->
         _ => &[],
     };
     let found = evaluator.range_series(arg, steps)?;
-    let rows = evaluator.map_windows(&found, true, |_, _, _| Some(1.0))?;
+    let rows = evaluator.map_windows(&found, true, |_, _| Some(1.0))?;
     evaluator.charge(steps.len)?;
     Ok(vec![absence(&rows, labels_of_absence(matchers), steps)])
 }

@@ -7,10 +7,12 @@ use lm_model::{Sample, Timestamp};
 
 use crate::answer::{Answer, Stats, Value};
 use crate::ast::{Expr, ValueType};
-use crate::eval::{Evaluator, Output, Steps};
+use crate::eval::{Evaluator, Output};
 use crate::parse::ParseError;
-use crate::rows::{self, Row, is_present, present};
+use crate::rows::{self, Row, present};
+use crate::series::{Markers, Reader, Series};
 use crate::storage::{SeriesData, Storage, StorageError};
+use crate::windows::{Span, Steps};
 
 /// Bounds of one evaluation.
 #[derive(Clone, Debug)]
@@ -117,13 +119,13 @@ impl Engine {
         expr: &Expr,
         storage: &dyn Storage,
         at: Timestamp,
-        interrupt: &dyn Fn() -> Option<Interrupt>,
+        interrupt: &(dyn Fn() -> Option<Interrupt> + Sync),
     ) -> Result<Answer, Error> {
         let mut evaluator = Evaluator::new(self, storage, interrupt, at, at);
         let steps = Steps { start: at.as_millis(), step: 1, len: 1 };
         let value = if expr.value_type() == ValueType::Matrix {
             let series = evaluator.range_series(expr, &steps)?;
-            Value::Matrix(finish_matrix(series)?)
+            Value::Matrix(matrix(&evaluator, &series)?)
         } else {
             match evaluator.eval(expr, &steps)? {
                 Output::Scalar(values) => Value::Scalar(Sample { time: at, value: values[0] }),
@@ -135,7 +137,7 @@ impl Engine {
                 }
             }
         };
-        Ok(evaluator.annotations.answer(value, evaluator.stats))
+        Ok(evaluator.annotations.answer(value, evaluator.budget.stats()))
     }
 
     /// Evaluates at `start`, `start + step`, and so on up to `end`.
@@ -146,7 +148,7 @@ impl Engine {
         start: Timestamp,
         end: Timestamp,
         step: Duration,
-        interrupt: &dyn Fn() -> Option<Interrupt>,
+        interrupt: &(dyn Fn() -> Option<Interrupt> + Sync),
     ) -> Result<Answer, Error> {
         let steps = self.steps(start, end, step)?;
         if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
@@ -169,7 +171,7 @@ impl Engine {
             })
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(evaluator.annotations.answer(Value::Matrix(series), evaluator.stats))
+        Ok(evaluator.annotations.answer(Value::Matrix(series), evaluator.budget.stats()))
     }
 
     fn steps(&self, start: Timestamp, end: Timestamp, step: Duration) -> Result<Steps, Error> {
@@ -198,20 +200,24 @@ impl Engine {
 }
 
 /// The answer to `metric[5m]` itself.
-fn finish_matrix(series: crate::eval::RangeSeries) -> Result<Vec<SeriesData>, Error> {
-    let (after, until) = series.window(0);
+fn matrix(evaluator: &Evaluator<'_>, series: &Series<'_>) -> Result<Vec<SeriesData>, Error> {
     let mut finished: Vec<SeriesData> = Vec::new();
-    for one in &series.series {
-        let samples: Vec<Sample> = one
-            .samples
-            .iter()
-            .copied()
-            .filter(|s| after < s.time.as_millis() && s.time.as_millis() <= until && is_present(s.value))
-            .collect();
-        if !samples.is_empty() {
-            let labels = if one.drops_name { rows::without_name(&one.labels) } else { one.labels.clone() };
-            finished.push(SeriesData { labels, samples });
+    let mut reader = Reader::new(&evaluator.budget);
+    for place in 0..series.len() {
+        series.read(place, Markers::Dropped, &mut reader)?;
+        let (times, values) = (&reader.samples.times, &reader.samples.values);
+        let mut span = Span::default();
+        span.advance(times, series.windows.of(0));
+        if span.start == span.end {
+            continue;
         }
+        evaluator.budget.charge(2 * (span.end - span.start))?;
+        let sample =
+            |index: usize| Sample { time: Timestamp::from_millis(times[index]), value: values[index] };
+        let labels = series.labels(place);
+        let drops_name = series.drops_name(place);
+        let labels = if drops_name { rows::without_name(labels) } else { labels.clone() };
+        finished.push(SeriesData { labels, samples: (span.start..span.end).map(sample).collect() });
     }
     finished.sort_by(|a, b| a.labels.cmp(&b.labels));
     if finished.windows(2).any(|pair| pair[0].labels == pair[1].labels) {

@@ -3,38 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use lm_model::{
-    Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, Samples, TimeRange, Timestamp, is_stale,
-};
+use lm_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Timestamp, is_stale};
 
-use crate::answer::Stats;
-use crate::ast::{At, Expr, Function, Selector, Subquery};
-use crate::engine::{Annotations, Engine, Error, Interrupt};
+use crate::ast::{Expr, Function, Selector};
+use crate::budget::{Ask, Budget, WorkCount};
+use crate::engine::{Annotations, Engine, Error};
+use crate::range_functions::Window;
 use crate::rows::{ABSENT, Row, is_present, present};
-use crate::storage::{Hints, SelectRequest, Storage, StorageError};
+use crate::series::{Markers, Reader, Series};
+use crate::storage::Storage;
+use crate::windows::{Span, Steps, first_after};
 use crate::{aggregate, binary, call};
-
-/// Units of work (a sample looked at, a value computed) between two looks at
-/// the caller's interrupt.
-const WORK_BETWEEN_CHECKS: usize = 1 << 16;
-
-/// The times at which an expression is evaluated: `start + i * step`.
-#[derive(Clone, Debug)]
-pub(crate) struct Steps {
-    pub start: i64,
-    pub step: i64,
-    pub len: usize,
-}
-
-impl Steps {
-    pub fn time(&self, index: usize) -> i64 {
-        self.start.saturating_add(self.step.saturating_mul(i64::try_from(index).unwrap_or(i64::MAX)))
-    }
-
-    pub fn is_single(&self) -> bool {
-        self.len == 1
-    }
-}
 
 /// The value of an expression at every step.
 pub(crate) enum Output {
@@ -58,43 +37,15 @@ impl Output {
     }
 }
 
-/// Series for a function of a range, and the window of each step.
-pub(crate) struct RangeSeries {
-    pub series: Vec<RangeRow>,
-    pub range: i64,
-    /// Where each step looks: its own time moved by `offset`, or one time.
-    steps: Steps,
-    offset: i64,
-    at: Option<i64>,
-}
-
-pub(crate) struct RangeRow {
-    pub labels: Labels,
-    pub drops_name: bool,
-    /// Ascending, without staleness markers.
-    pub samples: Vec<Sample>,
-}
-
-impl RangeSeries {
-    /// The window of a step: later than the first, up to the second.
-    pub fn window(&self, step: usize) -> (i64, i64) {
-        let until = self.at.unwrap_or_else(|| self.steps.time(step)).saturating_sub(self.offset);
-        (until.saturating_sub(self.range), until)
-    }
-}
-
 pub(crate) struct Evaluator<'a> {
     pub engine: &'a Engine,
     pub annotations: Annotations,
-    storage: &'a dyn Storage,
-    interrupt: &'a dyn Fn() -> Option<Interrupt>,
+    pub budget: Budget<'a>,
+    pub storage: &'a dyn Storage,
     /// Bounds of the whole query, for `@ start()` and `@ end()`.
-    query_start: Timestamp,
-    query_end: Timestamp,
-    pub stats: Stats,
-    /// Samples and values held now.
-    held: usize,
-    work: usize,
+    pub query_start: Timestamp,
+    pub query_end: Timestamp,
+    work: WorkCount,
     depth: usize,
 }
 
@@ -102,20 +53,18 @@ impl<'a> Evaluator<'a> {
     pub fn new(
         engine: &'a Engine,
         storage: &'a dyn Storage,
-        interrupt: &'a dyn Fn() -> Option<Interrupt>,
+        interrupt: Ask<'a>,
         query_start: Timestamp,
         query_end: Timestamp,
     ) -> Self {
         Evaluator {
             engine,
             annotations: Annotations::default(),
+            budget: Budget::new(&engine.limits, interrupt),
             storage,
-            interrupt,
             query_start,
             query_end,
-            stats: Stats::default(),
-            held: 0,
-            work: 0,
+            work: WorkCount::default(),
             depth: 0,
         }
     }
@@ -128,10 +77,10 @@ impl<'a> Evaluator<'a> {
             )));
         }
         self.depth += 1;
-        let held = self.held;
+        let held = self.budget.held();
         let output = self.eval_node(expr, steps)?;
         // What the node needed on its way is gone by now.
-        self.held = held + output.size();
+        self.budget.set_held(held + output.size());
         self.depth -= 1;
         self.check_interrupt()?;
         Ok(output)
@@ -185,217 +134,104 @@ impl<'a> Evaluator<'a> {
     }
 
     fn instant_rows(&mut self, selector: &Selector, steps: &Steps, take: Take) -> Result<Vec<Row>, Error> {
-        let range = millis(self.engine.lookback);
-        let mut found = self.select(selector, range, steps)?;
-        let series = std::mem::take(&mut found.series);
-        let mut rows = Vec::with_capacity(series.len());
-        for one in series {
-            self.charge(steps.len)?;
-            self.count_work(one.samples.len() + steps.len)?;
-            let mut values = vec![ABSENT; steps.len];
+        let found = self.instant_series(selector, steps)?;
+        let windows = &found.windows;
+        self.map_series(&found, false, Markers::Kept, |reader, row| {
+            let (times, samples) = (&reader.samples.times, &reader.samples.values);
             let mut end = 0;
-            for (step, value) in values.iter_mut().enumerate() {
-                let (after, until) = found.window(step);
-                end += one.samples[end..].partition_point(|s| s.time.as_millis() <= until);
-                if let Some(last) = end.checked_sub(1).map(|at| one.samples[at])
-                    && last.time.as_millis() > after
-                    && !is_stale(last.value)
+            for (step, value) in row.values.iter_mut().enumerate() {
+                let (after, until) = windows.of(step);
+                end = first_after(times, end, until);
+                if let Some(last) = end.checked_sub(1)
+                    && times[last] > after
+                    && !is_stale(samples[last])
                 {
                     *value = match take {
-                        Take::Value => last.value,
-                        Take::Time => last.time.as_seconds_f64(),
+                        Take::Value => samples[last],
+                        Take::Time => Timestamp::from_millis(times[last]).as_seconds_f64(),
                     };
                 }
             }
-            let row = Row::new(one.labels, false, values);
-            if !row.is_empty() {
-                rows.push(row);
-            }
-        }
-        Ok(rows)
-    }
-
-    /// The series of a range selector or subquery.
-    pub fn range_series(&mut self, expr: &Expr, steps: &Steps) -> Result<RangeSeries, Error> {
-        match expr {
-            Expr::Range(range) => {
-                let mut found = self.select(&range.selector, range.range_millis, steps)?;
-                for one in &mut found.series {
-                    one.samples.retain(|sample| !is_stale(sample.value));
-                }
-                Ok(found)
-            }
-            Expr::Subquery(subquery) => self.subquery(subquery, steps),
-            _ => Err(Error::BadData("expected a range vector".into())),
-        }
-    }
-
-    fn subquery(&mut self, subquery: &Subquery, steps: &Steps) -> Result<RangeSeries, Error> {
-        let step = subquery.step_millis.unwrap_or_else(|| millis(self.engine.subquery_step)).max(1);
-        let found = RangeSeries {
-            series: Vec::new(),
-            range: subquery.range_millis,
-            steps: steps.clone(),
-            offset: subquery.offset_millis,
-            at: self.fixed_time(subquery.at),
-        };
-        let (after, _) = found.window(0);
-        let (_, until) = found.window(steps.len.saturating_sub(1));
-        // The first multiple of the step that lies in the first window.
-        let mut start = after / step * step;
-        if start <= after {
-            start = start.saturating_add(step);
-        }
-        if start > until {
-            return Ok(found);
-        }
-        let len = (i128::from(until) - i128::from(start)) / i128::from(step) + 1;
-        let len = usize::try_from(len).ok().filter(|len| *len <= self.engine.limits.samples_max);
-        let len = len.ok_or_else(|| self.too_many_samples())?;
-        let inner = Steps { start, step, len };
-        let rows = self.eval_vector(&subquery.expr, &inner)?;
-        let mut series = Vec::with_capacity(rows.len());
-        for row in rows {
-            self.charge(row.values.len())?;
-            let sample = |(i, value)| Sample { time: Timestamp::from_millis(inner.time(i)), value };
-            let samples = present(&row.values).map(sample).collect();
-            series.push(RangeRow { labels: row.labels, drops_name: row.drops_name, samples });
-        }
-        Ok(RangeSeries { series, ..found })
-    }
-
-    /// Series with all samples that some step's window holds, markers included,
-    /// ordered by labels so that sums do not depend on the store.
-    fn select(&mut self, selector: &Selector, range: i64, steps: &Steps) -> Result<RangeSeries, Error> {
-        let mut found = RangeSeries {
-            series: Vec::new(),
-            range,
-            steps: steps.clone(),
-            offset: selector.offset_millis,
-            at: self.fixed_time(selector.at),
-        };
-        let (after, _) = found.window(0);
-        let (_, until) = found.window(steps.len.saturating_sub(1));
-        let limits = &self.engine.limits;
-        let request = SelectRequest {
-            matchers: &selector.matchers,
-            range: TimeRange {
-                start: Timestamp::from_millis(after.saturating_add(1)),
-                end: Timestamp::from_millis(until.saturating_add(1)),
-            },
-            series_max: limits.series_max,
-            hints: Hints::default(),
-        };
-        let selected = match self.storage.select(request) {
-            Err(StorageError::Limit(_)) => return Err(self.too_many_samples()),
-            selected => selected?,
-        };
-        if selected.len() > limits.series_max {
-            return Err(Error::Limit(format!("a selector matches more than {} series", limits.series_max)));
-        }
-        let mut columns = Samples::default();
-        for index in 0..selected.len() {
-            let room = self.engine.limits.samples_max.saturating_sub(self.held);
-            selected.read(index, room, &mut columns)?;
-            self.stats.samples_read += columns.len();
-            self.charge(columns.len())?;
-            self.count_work(columns.len())?;
-            if columns.is_empty() {
-                continue;
-            }
-            let samples = columns.times.iter().zip(&columns.values);
-            let sample =
-                |(time, value): (&i64, &f64)| Sample { time: Timestamp::from_millis(*time), value: *value };
-            found.series.push(RangeRow {
-                labels: selected.labels(index).clone(),
-                drops_name: false,
-                samples: samples.map(sample).collect(),
-            });
-        }
-        found.series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        self.check_interrupt()?;
-        Ok(found)
-    }
-
-    fn fixed_time(&self, at: Option<At>) -> Option<i64> {
-        at.map(|at| {
-            match at {
-                At::Time(time) => time,
-                At::Start => self.query_start,
-                At::End => self.query_end,
-            }
-            .as_millis()
+            Ok(())
         })
     }
 
     /// Counts samples or values that are about to be held.
     pub fn charge(&mut self, samples: usize) -> Result<(), Error> {
-        self.held = self.held.saturating_add(samples);
-        self.stats.samples_peak = self.stats.samples_peak.max(self.held);
-        if self.held > self.engine.limits.samples_max {
-            return Err(self.too_many_samples());
-        }
-        Ok(())
-    }
-
-    fn too_many_samples(&self) -> Error {
-        Error::Limit(format!(
-            "query processing would load too many samples into memory: the limit is {}",
-            self.engine.limits.samples_max
-        ))
+        self.budget.charge(samples)
     }
 
     /// Counts work, and now and then asks whether to go on.
     pub fn count_work(&mut self, work: usize) -> Result<(), Error> {
-        self.work += work;
-        if self.work < WORK_BETWEEN_CHECKS {
-            return Ok(());
-        }
-        self.check_interrupt()
+        self.work.add(work, &self.budget)
     }
 
-    fn check_interrupt(&mut self) -> Result<(), Error> {
-        self.work = 0;
-        match (self.interrupt)() {
-            None => Ok(()),
-            Some(Interrupt::Canceled) => Err(Error::Canceled),
-            Some(Interrupt::Timeout) => Err(Error::Timeout),
-        }
+    pub fn check_interrupt(&mut self) -> Result<(), Error> {
+        self.budget.check_interrupt()
     }
 
-    /// Calls `f(window, after, until, step)` for every series and step with at
-    /// least one sample, and makes a row of what it returns.
-    pub fn map_windows(
-        &mut self,
-        found: &RangeSeries,
+    /// Makes a row of each series by `f(reader, row)`, which finds the samples in
+    /// the reader and nothing in any step of the row. Rows that stay empty are
+    /// left out.
+    pub fn map_series(
+        &self,
+        found: &Series<'_>,
         drops_name: bool,
-        mut f: impl FnMut(&[Sample], (i64, i64), usize) -> Option<f64>,
+        markers: Markers,
+        mut f: impl FnMut(&mut Reader<'_>, &mut Row) -> Result<(), Error>,
     ) -> Result<Vec<Row>, Error> {
-        let mut rows = Vec::with_capacity(found.series.len());
-        for one in &found.series {
-            self.charge(found.steps.len)?;
-            let mut values = vec![ABSENT; found.steps.len];
-            let (mut start, mut end) = (0, 0);
-            for (step, value) in values.iter_mut().enumerate() {
-                let (after, until) = found.window(step);
-                start += one.samples[start..].partition_point(|s| s.time.as_millis() <= after);
-                end = end.max(start);
-                end += one.samples[end..].partition_point(|s| s.time.as_millis() <= until);
-                let window = &one.samples[start..end];
-                self.count_work(1 + window.len())?;
-                if !window.is_empty()
-                    && let Some(result) = f(window, (after, until), step)
-                {
-                    *value = result;
-                }
+        let mut rows = Vec::new();
+        let mut reader = Reader::new(&self.budget);
+        for place in 0..found.len() {
+            found.read(place, markers, &mut reader)?;
+            if reader.samples.is_empty() {
+                continue;
             }
-            let drops_name = drops_name || one.drops_name;
-            let row = Row::new(one.labels.clone(), drops_name, values);
-            if !row.is_empty() {
+            self.budget.charge(found.windows.len())?;
+            let values = vec![ABSENT; found.windows.len()];
+            let drops_name = drops_name || found.drops_name(place);
+            let mut row = Row::new(found.labels(place).clone(), drops_name, values);
+            f(&mut reader, &mut row)?;
+            if row.is_empty() {
+                self.budget.release(found.windows.len());
+            } else {
                 rows.push(row);
             }
         }
         Ok(rows)
+    }
+
+    /// Calls `f(window, step)` for every series and step with at least one
+    /// sample, and makes a row of what it returns.
+    pub fn map_windows(
+        &self,
+        found: &Series<'_>,
+        drops_name: bool,
+        mut f: impl FnMut(&Window<'_>, usize) -> Option<f64>,
+    ) -> Result<Vec<Row>, Error> {
+        let windows = &found.windows;
+        self.map_series(found, drops_name, Markers::Dropped, |reader, row| {
+            let mut span = Span::default();
+            for (step, value) in row.values.iter_mut().enumerate() {
+                let (after, until) = windows.of(step);
+                span.advance(&reader.samples.times, (after, until));
+                reader.count_work(1 + span.end - span.start)?;
+                let window = Window {
+                    times: &reader.samples.times[span.start..span.end],
+                    values: &reader.samples.values[span.start..span.end],
+                    after,
+                    until,
+                    range_millis: windows.range_millis,
+                    now: windows.steps.time(step),
+                };
+                if !window.times.is_empty()
+                    && let Some(result) = f(&window, step)
+                {
+                    *value = result;
+                }
+            }
+            Ok(())
+        })
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use lm_model::Labels;
 
 use crate::engine::Error;
-use crate::eval::{Evaluator, Steps};
+use crate::eval::Evaluator;
 use crate::rows::{ABSENT, Row, is_present};
 use crate::text;
+use crate::windows::Steps;
 
 const BUCKET_LABEL: &str = "le";
 

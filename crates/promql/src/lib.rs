@@ -11,6 +11,7 @@ mod aggregate;
 mod answer;
 mod ast;
 mod binary;
+mod budget;
 mod call;
 mod dates;
 mod engine;
@@ -23,9 +24,11 @@ mod native;
 mod parse;
 mod range_functions;
 mod rows;
+mod series;
 mod storage;
 mod sums;
 mod text;
+mod windows;
 
 pub use answer::{Answer, Stats, Value};
 pub use ast::{

@@ -1,62 +1,61 @@
 //! Functions of one series' samples in one window.
 
-use lm_model::Sample;
-
 use crate::ast::Function;
 use crate::sums::{self, Sum};
 
 /// What a function of a range may look at. There is at least one sample.
+#[derive(Clone, Copy)]
 pub(crate) struct Window<'a> {
-    pub samples: &'a [Sample],
+    /// In milliseconds, ascending, one for each of the values.
+    pub times: &'a [i64],
+    pub values: &'a [f64],
     /// The window's bounds in milliseconds: later than, up to.
     pub after: i64,
     pub until: i64,
     pub range_millis: i64,
     /// Time of the step, in milliseconds (the window may lie elsewhere).
     pub now: i64,
-    /// The scalar argument, where there is one.
-    pub param: f64,
 }
 
 impl Window<'_> {
     fn values(&self) -> impl DoubleEndedIterator<Item = f64> + '_ {
-        self.samples.iter().map(|sample| sample.value)
+        self.values.iter().copied()
     }
 
     /// Pairs of neighbours: the value before, the value after.
     fn pairs(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.samples.windows(2).map(|pair| (pair[0].value, pair[1].value))
+        self.values.windows(2).map(|pair| (pair[0], pair[1]))
     }
 }
 
-/// `None` where the function has no value for so few samples.
-pub(crate) fn apply(function: Function, window: &Window<'_>) -> Option<f64> {
+/// `None` where the function has no value for so few samples. `param` is the
+/// scalar argument, where there is one.
+pub(crate) fn apply(function: Function, window: &Window<'_>, param: f64) -> Option<f64> {
     use Function::*;
-    let samples = window.samples;
     Some(match function {
         Rate => extrapolated(window, true, true)?,
         Increase => extrapolated(window, true, false)?,
         Delta => extrapolated(window, false, false)?,
-        Irate => instant_change(samples, true)?,
-        Idelta => instant_change(samples, false)?,
-        Deriv => linear_regression(samples, samples[0].time.as_millis())?.0,
+        Irate => instant_change(window, true)?,
+        Idelta => instant_change(window, false)?,
+        Deriv => linear_regression(window, window.times[0])?.0,
         PredictLinear => {
-            let (slope, intercept) = linear_regression(samples, window.now)?;
-            slope * window.param + intercept
+            let (slope, intercept) = linear_regression(window, window.now)?;
+            slope * param + intercept
         }
         Changes => window.pairs().filter(|(a, b)| a != b && !(a.is_nan() && b.is_nan())).count() as f64,
         Resets => window.pairs().filter(|(a, b)| b < a).count() as f64,
         SumOverTime => Sum::of(window.values()),
         AvgOverTime => sums::mean(window.values())?,
-        CountOverTime => samples.len() as f64,
+        CountOverTime => window.values.len() as f64,
         MinOverTime => window.values().reduce(|min, v| if v < min || min.is_nan() { v } else { min })?,
         MaxOverTime => window.values().reduce(|max, v| if v > max || max.is_nan() { v } else { max })?,
-        FirstOverTime => samples.first()?.value,
-        LastOverTime => samples.last()?.value,
+        FirstOverTime => *window.values.first()?,
+        LastOverTime => *window.values.last()?,
         PresentOverTime => 1.0,
         StdvarOverTime => sums::variance(window.values())?,
         StddevOverTime => sums::variance(window.values())?.sqrt(),
-        QuantileOverTime => sums::quantile(window.param, &mut window.values().collect::<Vec<_>>()),
+        QuantileOverTime => sums::quantile(param, &mut window.values.to_vec()),
         _ => return None,
     })
 }
@@ -71,11 +70,8 @@ fn seconds(millis: i64) -> f64 {
 /// where samples come close to them (within 1.1 times their average distance),
 /// else by half that distance; a counter is not extended below zero.
 fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<f64> {
-    let (first, last) = (window.samples.first()?, window.samples.last()?);
-    if window.samples.len() < 2 {
-        return None;
-    }
-    let mut change = last.value - first.value;
+    let ([first, .., last], [first_time, .., last_time]) = (window.values, window.times) else { return None };
+    let mut change = last - first;
     if is_counter {
         // A counter that decreases was reset, and starts again at zero.
         for (before, after) in window.pairs() {
@@ -84,18 +80,17 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<
             }
         }
     }
-    let (first_time, last_time) = (first.time.as_millis(), last.time.as_millis());
     let sampled = seconds(last_time - first_time);
-    let average = sampled / (window.samples.len() - 1) as f64;
+    let average = sampled / (window.values.len() - 1) as f64;
     let threshold = average * 1.1;
     let mut to_start = seconds(first_time.saturating_sub(window.after));
     if to_start >= threshold {
         to_start = average / 2.0;
     }
-    if is_counter && change > 0.0 && first.value >= 0.0 {
-        to_start = to_start.min(sampled * (first.value / change));
+    if is_counter && change > 0.0 && *first >= 0.0 {
+        to_start = to_start.min(sampled * (first / change));
     }
-    let mut to_end = seconds(window.until.saturating_sub(last_time));
+    let mut to_end = seconds(window.until.saturating_sub(*last_time));
     if to_end >= threshold {
         to_end = average / 2.0;
     }
@@ -108,30 +103,27 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<
 }
 
 /// The change between the last two samples; of a counter, per second.
-fn instant_change(samples: &[Sample], is_rate: bool) -> Option<f64> {
-    let [.., before, last] = samples else { return None };
-    let elapsed = last.time.as_millis() - before.time.as_millis();
+fn instant_change(window: &Window<'_>, is_rate: bool) -> Option<f64> {
+    let ([.., before, last], [.., before_time, last_time]) = (window.values, window.times) else {
+        return None;
+    };
     if !is_rate {
-        return Some(last.value - before.value);
+        return Some(last - before);
     }
-    let change = if last.value < before.value { last.value } else { last.value - before.value };
-    Some(change / seconds(elapsed))
+    let change = if last < before { *last } else { last - before };
+    Some(change / seconds(last_time - before_time))
 }
 
 /// Slope per second, and the value at `intercept_millis`, of the straight line
 /// with least squares.
-fn linear_regression(samples: &[Sample], intercept_millis: i64) -> Option<(f64, f64)> {
-    let first = samples.first()?;
-    if samples.len() < 2 {
-        return None;
+fn linear_regression(window: &Window<'_>, intercept_millis: i64) -> Option<(f64, f64)> {
+    let [first, _, ..] = window.values else { return None };
+    if window.values.iter().all(|value| value == first) {
+        return Some(if first.is_finite() { (0.0, *first) } else { (f64::NAN, f64::NAN) });
     }
-    if samples.iter().all(|sample| sample.value == first.value) {
-        let is_finite = first.value.is_finite();
-        return Some(if is_finite { (0.0, first.value) } else { (f64::NAN, f64::NAN) });
-    }
-    let n = samples.len() as f64;
-    let points =
-        || samples.iter().map(|s| (seconds(s.time.as_millis().saturating_sub(intercept_millis)), s.value));
+    let n = window.values.len() as f64;
+    let xs = || window.times.iter().map(|time| seconds(time.saturating_sub(intercept_millis)));
+    let points = || xs().zip(window.values());
     let x = Sum::of(points().map(|(x, _)| x));
     let y = Sum::of(points().map(|(_, y)| y));
     let xy = Sum::of(points().map(|(x, y)| x * y));
@@ -143,17 +135,14 @@ fn linear_regression(samples: &[Sample], intercept_millis: i64) -> Option<(f64, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lm_model::Timestamp;
 
     /// Applies a function to samples of the window (0 s, 60 s].
     fn check(function: Function, samples: &[(i64, f64)], expected: Option<f64>) {
-        let sample =
-            |(millis, value): &(i64, f64)| Sample { time: Timestamp::from_millis(*millis), value: *value };
-        let samples: Vec<Sample> = samples.iter().map(sample).collect();
+        let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
         let (after, until) = (0, 60_000);
         let window =
-            Window { samples: &samples, after, until, range_millis: 60_000, now: until, param: f64::NAN };
-        assert_eq!(apply(function, &window), expected, "{function:?} {samples:?}");
+            Window { times: &times, values: &values, after, until, range_millis: 60_000, now: until };
+        assert_eq!(apply(function, &window, f64::NAN), expected, "{function:?} {samples:?}");
     }
 
     #[test]
