@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use lm_model::{Labels, METRIC_NAME};
 
 use crate::ast::{Aggregate, AggregateOp, Expr, Grouping};
-use crate::call::warn_quantiles;
+use crate::call::{RangeCall, warn_quantiles};
 use crate::engine::Error;
 use crate::eval::Evaluator;
+use crate::fold;
+use crate::maker::{Make, RowMaker};
+use crate::partial::Fold;
 use crate::rows::{ABSENT, Row, is_present, unite};
 use crate::sums::{self, Sum};
 use crate::text;
@@ -32,6 +35,9 @@ pub(crate) fn eval(
     aggregate: &Aggregate,
     steps: &Steps,
 ) -> Result<Vec<Row>, Error> {
+    if let Some(rows) = fused(evaluator, aggregate, steps)? {
+        return Ok(rows);
+    }
     let params = match &aggregate.param {
         Some(Expr::String(_)) | None => None,
         Some(param) => Some(evaluator.eval_scalar(param, steps)?),
@@ -55,6 +61,31 @@ pub(crate) fn eval(
             let param = |step: usize| params.as_ref().map_or(f64::NAN, |params| params[step]);
             folded(evaluator, op, group(rows, &aggregate.grouping), param, steps)
         }
+    }
+}
+
+/// The aggregation of rows that need not all be held, where that can be.
+fn fused(
+    evaluator: &mut Evaluator<'_>,
+    aggregate: &Aggregate,
+    steps: &Steps,
+) -> Result<Option<Vec<Row>>, Error> {
+    let Some(fold) = Fold::of(aggregate.op) else { return Ok(None) };
+    match &aggregate.expr {
+        Expr::Selector(selector) => {
+            let series = evaluator.instant_series(selector, steps)?;
+            let maker = RowMaker { series: &series, make: &Make::Values, drops_name: false };
+            Ok(fold::eval(evaluator, fold, &aggregate.grouping, &maker)?.map(|folded| folded.rows))
+        }
+        Expr::Call(call) if RangeCall::is_one(call) => {
+            let call = RangeCall::new(evaluator, call, steps)?;
+            let folded = fold::eval(evaluator, fold, &aggregate.grouping, &call.maker())?;
+            Ok(folded.map(|folded| {
+                call.note(evaluator, folded.metrics.iter());
+                folded.rows
+            }))
+        }
+        _ => Ok(None),
     }
 }
 

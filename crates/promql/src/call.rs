@@ -1,11 +1,15 @@
 //! Calls of functions.
 
-use crate::ast::{Call, Expr, Function};
+use lm_model::Labels;
+
+use crate::ast::{Call, Expr, Function, ValueType};
 use crate::dates::Date;
 use crate::engine::Error;
 use crate::eval::{Evaluator, Output, absence, keeps_name, labels_of_absence, single_values};
+use crate::maker::{Make, RowMaker};
 use crate::range_functions;
 use crate::rows::{Row, is_present};
+use crate::series::Series;
 use crate::windows::Steps;
 use crate::{histogram, label_functions};
 
@@ -86,7 +90,9 @@ pub(crate) fn eval(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) ->
         AbsentOverTime => absent_over_time(evaluator, arg(args, 0)?, steps)?,
         AvgOverTime | Changes | CountOverTime | Delta | Deriv | FirstOverTime | Idelta | Increase | Irate
         | LastOverTime | MaxOverTime | MinOverTime | PredictLinear | PresentOverTime | QuantileOverTime
-        | Rate | Resets | StddevOverTime | StdvarOverTime | SumOverTime => range(evaluator, call, steps)?,
+        | Rate | Resets | StddevOverTime | StdvarOverTime | SumOverTime => {
+            RangeCall::new(evaluator, call, steps)?.rows(evaluator)?
+        }
     };
     Ok(Output::Vector(rows))
 }
@@ -264,27 +270,49 @@ pub(crate) fn warn_quantiles(evaluator: &mut Evaluator<'_>, quantiles: &[f64]) {
 /// Suffixes that promise a counter.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
-fn range(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Vec<Row>, Error> {
-    let function = call.function;
-    let (series_arg, param_arg) = match function {
-        Function::QuantileOverTime => (arg(&call.args, 1)?, Some(arg(&call.args, 0)?)),
-        Function::PredictLinear => (arg(&call.args, 0)?, Some(arg(&call.args, 1)?)),
-        _ => (arg(&call.args, 0)?, None),
-    };
-    let params = param_arg.map(|param| evaluator.eval_scalar(param, steps)).transpose()?;
-    let found = evaluator.range_series(series_arg, steps)?;
-    if let (Function::QuantileOverTime, Some(quantiles)) = (function, &params)
-        && found.len() > 0
-    {
-        warn_quantiles(evaluator, quantiles);
+/// A call of a function of a range, its arguments evaluated.
+pub(crate) struct RangeCall<'a> {
+    function: Function,
+    series: Series<'a>,
+    make: Make,
+}
+
+impl<'a> RangeCall<'a> {
+    /// Whether a call makes a row of each series of its range.
+    pub fn is_one(call: &Call) -> bool {
+        call.function != Function::AbsentOverTime
+            && call.args.iter().any(|arg| arg.value_type() == ValueType::Matrix)
     }
-    let rows = evaluator.map_windows(&found, !keeps_name(function), |window, step| {
-        let param = params.as_ref().map_or(f64::NAN, |params| params[step]);
-        range_functions::apply(function, window, param)
-    })?;
-    if matches!(function, Function::Rate | Function::Increase) {
-        for row in &rows {
-            let name = row.labels.metric_name();
+
+    pub fn new(evaluator: &mut Evaluator<'a>, call: &Call, steps: &Steps) -> Result<Self, Error> {
+        let function = call.function;
+        let (series_arg, param_arg) = match function {
+            Function::QuantileOverTime => (arg(&call.args, 1)?, Some(arg(&call.args, 0)?)),
+            Function::PredictLinear => (arg(&call.args, 0)?, Some(arg(&call.args, 1)?)),
+            _ => (arg(&call.args, 0)?, None),
+        };
+        let params = param_arg.map(|param| evaluator.eval_scalar(param, steps)).transpose()?;
+        let series = evaluator.range_series(series_arg, steps)?;
+        if let (Function::QuantileOverTime, Some(quantiles)) = (function, &params)
+            && series.len() > 0
+        {
+            warn_quantiles(evaluator, quantiles);
+        }
+        Ok(RangeCall { function, series, make: Make::Function(function, params) })
+    }
+
+    pub fn maker(&self) -> RowMaker<'_, 'a> {
+        RowMaker { series: &self.series, make: &self.make, drops_name: !keeps_name(self.function) }
+    }
+
+    /// Tells of metrics whose name says that they are not of the kind that the
+    /// function is for.
+    pub fn note<'l>(&self, evaluator: &mut Evaluator<'_>, metrics: impl Iterator<Item = &'l Labels>) {
+        if !matches!(self.function, Function::Rate | Function::Increase) {
+            return;
+        }
+        for labels in metrics {
+            let name = labels.metric_name();
             if !name.is_empty() && !COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
                 evaluator.annotations.info(format!(
                     "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
@@ -292,7 +320,18 @@ fn range(evaluator: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Ve
             }
         }
     }
-    Ok(rows)
+
+    fn rows(&self, evaluator: &mut Evaluator<'_>) -> Result<Vec<Row>, Error> {
+        let maker = self.maker();
+        let rows = match evaluator.collect(&maker)? {
+            Some(rows) => rows,
+            None => evaluator.map_windows(&self.series, maker.drops_name, |window, step| {
+                range_functions::apply(self.function, window, maker.make.param(step))
+            })?,
+        };
+        self.note(evaluator, rows.iter().map(|row| &row.labels));
+        Ok(rows)
+    }
 }
 
 fn absent_over_time(evaluator: &mut Evaluator<'_>, arg: &Expr, steps: &Steps) -> Result<Vec<Row>, Error> {

@@ -1,6 +1,7 @@
 //! [`Engine`]: limits, and the two kinds of query.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lm_model::{Sample, Timestamp};
@@ -13,6 +14,7 @@ use crate::rows::{self, Row, present};
 use crate::series::{Markers, Reader, Series};
 use crate::storage::{SeriesData, Storage, StorageError};
 use crate::windows::{Span, Steps};
+use crate::workers::{Alone, Workers};
 
 /// Bounds of one evaluation.
 #[derive(Clone, Debug)]
@@ -100,6 +102,8 @@ pub struct Engine {
     pub lookback: Duration,
     /// Step of subqueries that name none. Default 1 min.
     pub subquery_step: Duration,
+    /// Who helps where series are many. Default: nobody.
+    pub workers: Arc<dyn Workers>,
 }
 
 impl Default for Engine {
@@ -108,6 +112,7 @@ impl Default for Engine {
             limits: Limits::default(),
             lookback: Duration::from_secs(300),
             subquery_step: Duration::from_secs(60),
+            workers: Arc::new(Alone),
         }
     }
 }

@@ -8,6 +8,7 @@ use lm_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Timestamp, 
 use crate::ast::{Expr, Function, Selector};
 use crate::budget::{Ask, Budget, WorkCount};
 use crate::engine::{Annotations, Engine, Error};
+use crate::maker::{Make, RowMaker};
 use crate::range_functions::Window;
 use crate::rows::{ABSENT, Row, is_present, present};
 use crate::series::{Markers, Reader, Series};
@@ -135,6 +136,14 @@ impl<'a> Evaluator<'a> {
 
     fn instant_rows(&mut self, selector: &Selector, steps: &Steps, take: Take) -> Result<Vec<Row>, Error> {
         let found = self.instant_series(selector, steps)?;
+        let make = match take {
+            Take::Value => Make::Values,
+            Take::Time => Make::Times,
+        };
+        let maker = RowMaker { series: &found, make: &make, drops_name: false };
+        if let Some(rows) = self.collect(&maker)? {
+            return Ok(rows);
+        }
         let windows = &found.windows;
         self.map_series(&found, false, Markers::Kept, |reader, row| {
             let (times, samples) = (&reader.samples.times, &reader.samples.values);

@@ -16,19 +16,26 @@ mod call;
 mod dates;
 mod engine;
 mod eval;
+mod fold;
 mod format;
+mod grouping;
 mod histogram;
 mod label_functions;
+mod layout;
+mod maker;
 #[allow(dead_code, unused_imports, reason = "the evaluator does not hold histograms yet")]
 mod native;
 mod parse;
+mod partial;
 mod range_functions;
+mod rolling;
 mod rows;
 mod series;
 mod storage;
 mod sums;
 mod text;
 mod windows;
+mod workers;
 
 pub use answer::{Answer, Stats, Value};
 pub use ast::{
@@ -39,3 +46,4 @@ pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
 pub use format::format;
 pub use parse::{ParseError, Place, QUERY_BYTES_MAX, parse};
 pub use storage::{Hints, SelectRequest, Selected, SeriesData, Storage, StorageError};
+pub use workers::{Alone, Workers};

@@ -1,6 +1,7 @@
 //! Functions of one series' samples in one window.
 
 use crate::ast::Function;
+use crate::layout::Factors;
 use crate::sums::{self, Sum};
 
 /// What a function of a range may look at. There is at least one sample.
@@ -33,9 +34,9 @@ impl Window<'_> {
 pub(crate) fn apply(function: Function, window: &Window<'_>, param: f64) -> Option<f64> {
     use Function::*;
     Some(match function {
-        Rate => extrapolated(window, true, true)?,
-        Increase => extrapolated(window, true, false)?,
-        Delta => extrapolated(window, false, false)?,
+        Rate => extrapolated(window, true, Factors::PerSecond)?,
+        Increase => extrapolated(window, true, Factors::PerWindow)?,
+        Delta => extrapolated(window, false, Factors::PerWindow)?,
         Irate => instant_change(window, true)?,
         Idelta => instant_change(window, false)?,
         Deriv => linear_regression(window, window.times[0])?.0,
@@ -64,14 +65,53 @@ fn seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
 }
 
+/// How far the samples of a window reach, and how far beyond them their
+/// change is extended: to the window's ends where they come close to them
+/// (within 1.1 times their average distance), else by half that distance.
+pub(crate) struct Reach {
+    pub sampled: f64,
+    pub to_start: f64,
+    pub to_end: f64,
+}
+
+impl Reach {
+    /// `None` for fewer than two samples.
+    pub fn new(times: &[i64], (after, until): (i64, i64)) -> Option<Self> {
+        let [first, .., last] = times else { return None };
+        let sampled = seconds(last - first);
+        let average = sampled / (times.len() - 1) as f64;
+        let threshold = average * 1.1;
+        let bounded = |distance: f64| if distance >= threshold { average / 2.0 } else { distance };
+        Some(Reach {
+            sampled,
+            to_start: bounded(seconds(first.saturating_sub(after))),
+            to_end: bounded(seconds(until.saturating_sub(*last))),
+        })
+    }
+
+    /// What a counter with this first value and change is extended by at its
+    /// start: it was not below zero.
+    pub fn to_start_above_zero(&self, first: f64, change: f64) -> f64 {
+        if change > 0.0 && first >= 0.0 {
+            self.to_start.min(self.sampled * (first / change))
+        } else {
+            self.to_start
+        }
+    }
+
+    /// What the change between first and last sample is multiplied by. In this
+    /// order of operations, for the rounding of Prometheus.
+    pub fn factor(&self, to_start: f64, divisor: f64) -> f64 {
+        (self.sampled + to_start + self.to_end) / self.sampled / divisor
+    }
+}
+
 /// The change over the whole window, estimated from the samples in it.
-///
-/// The change between first and last sample is extended to the window's ends
-/// where samples come close to them (within 1.1 times their average distance),
-/// else by half that distance; a counter is not extended below zero.
-fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<f64> {
-    let ([first, .., last], [first_time, .., last_time]) = (window.values, window.times) else { return None };
+fn extrapolated(window: &Window<'_>, is_counter: bool, factors: Factors) -> Option<f64> {
+    let reach = Reach::new(window.times, (window.after, window.until))?;
+    let (first, last) = (*window.values.first()?, *window.values.last()?);
     let mut change = last - first;
+    let mut to_start = reach.to_start;
     if is_counter {
         // A counter that decreases was reset, and starts again at zero.
         for (before, after) in window.pairs() {
@@ -79,27 +119,9 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<
                 change += before;
             }
         }
+        to_start = reach.to_start_above_zero(first, change);
     }
-    let sampled = seconds(last_time - first_time);
-    let average = sampled / (window.values.len() - 1) as f64;
-    let threshold = average * 1.1;
-    let mut to_start = seconds(first_time.saturating_sub(window.after));
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if is_counter && change > 0.0 && *first >= 0.0 {
-        to_start = to_start.min(sampled * (first / change));
-    }
-    let mut to_end = seconds(window.until.saturating_sub(*last_time));
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    // In this order of operations, for the rounding of Prometheus.
-    let mut factor = (sampled + to_start + to_end) / sampled;
-    if is_rate {
-        factor /= seconds(window.range_millis);
-    }
-    Some(change * factor)
+    Some(change * reach.factor(to_start, factors.divisor(window.range_millis)))
 }
 
 /// The change between the last two samples; of a counter, per second.

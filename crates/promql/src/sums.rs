@@ -20,8 +20,22 @@ impl Sum {
         self.sum = total;
     }
 
+    /// From what [`Sum::parts`] gave.
+    pub fn from_parts(sum: f64, correction: f64) -> Self {
+        Sum { sum, correction }
+    }
+
+    pub fn parts(self) -> (f64, f64) {
+        (self.sum, self.correction)
+    }
+
     pub fn value(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.correction }
+    }
+
+    /// Divided in both parts, which loses less than dividing their sum.
+    pub fn divided(self, divisor: f64) -> f64 {
+        if self.sum.is_infinite() { self.sum } else { self.sum / divisor + self.correction / divisor }
     }
 
     /// Both parts, also where the sum overflowed.

@@ -54,6 +54,15 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Index of the last sample, if there is one.
+    pub fn last(&self) -> Option<usize> {
+        if self.end > self.start { Some(self.end - 1) } else { None }
+    }
+
     /// Moves to a window that begins and ends no earlier than the last one.
     pub fn advance(&mut self, times: &[i64], (after, until): (i64, i64)) {
         self.start = first_after(times, self.start, after);
