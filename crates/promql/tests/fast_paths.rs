@@ -384,15 +384,15 @@ fn a_sum_of_many_series_keeps_what_plain_addition_loses() {
     let series = |index: i64| {
         let value = match index {
             0 => 1e16,
-            1_999 => -1e16,
+            2_047 => -1e16,
             _ => 1.0,
         };
         let mut samples = Samples::default();
         samples.push(Timestamp::from_millis(START), value);
         (Labels::from_pairs([("__name__", "m".to_owned()), ("place", format!("{index:04}"))]), samples)
     };
-    let store = Memory((0..2_000).map(series).collect());
-    for (query, expected) in [("sum(m)", 1_998.0), ("avg(m)", 0.999)] {
+    let store = Memory((0..2_048).map(series).collect());
+    for (query, expected) in [("sum(m)", 2_046.0), ("avg(m)", 2_046.0 / 2_048.0)] {
         let found = range(&store, query, 1_000, 1);
         assert_eq!(found[0].samples[0].value, expected, "{query}");
     }
