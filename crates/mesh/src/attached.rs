@@ -1,5 +1,6 @@
 //! One stream that we opened, and the RPC system on it.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -52,16 +53,16 @@ pub(crate) fn bootstrap<C: capnp::capability::FromClientHook>(
 ) -> (C, AttachedStream) {
     let meter = Arc::new(Meter::default());
     let terms = Rc::new(Terms::new(StreamLimits::CLIENT, meter.clone()));
-    let (system, bootstrap) = stream.client(terms);
+    let (mut system, bootstrap) = stream.client(terms);
     let (link, end) = (link.clone(), CancellationToken::new());
     let handle = AttachedStream { meter, end: end.clone(), is_kept: false };
     tokio::task::spawn_local(async move {
-        let over = async {
+        let over = pin!(async {
             tokio::select! {
                 _ = link.closed() => {}
                 () = end.cancelled() => {}
             }
-        };
+        });
         match system.run(over).await {
             Ok(()) => {}
             Err(StreamEnd::Violation(reason)) => {

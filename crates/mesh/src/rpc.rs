@@ -65,8 +65,8 @@ impl StreamSystem {
 
     /// Runs until the stream ends, the peer breaks a bound, a method panics,
     /// or `connection_lost` is ready (a stream that is not being read does not
-    /// see that by itself); everything that the stream held is dropped then.
-    pub async fn run(mut self, connection_lost: impl Future) -> Result<(), StreamEnd> {
+    /// see that by itself); everything that the stream held is let go then.
+    pub async fn run(&mut self, connection_lost: Pin<&mut impl Future>) -> Result<(), StreamEnd> {
         let gate = self.gate.clone();
         let ended = tokio::select! {
             biased;

@@ -55,6 +55,9 @@ impl Tickets {
         let now = Instant::now();
         outstanding.retain(|(_, deadline, _)| now < *deadline);
         let at = outstanding.iter().position(|(known, ..)| bool::from(known[..].ct_eq(ticket)))?;
-        Some(outstanding.remove(at).2)
+        let found = outstanding.remove(at).2;
+        // Most sessions never need another.
+        outstanding.shrink_to_fit();
+        Some(found)
     }
 }

@@ -1,7 +1,7 @@
 //! The network that capnp-rpc sees: one connection, over any byte stream.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -112,7 +112,11 @@ impl Gate {
         reader: &mut R,
     ) -> Result<Option<Received>, Refused> {
         self.room().await;
-        let Some(table) = self.in_turn(read_table(reader)).await? else { return Ok(None) };
+        let table = {
+            let reading = pin!(read_table(reader));
+            self.in_turn(reading).await?
+        };
+        let Some(table) = table else { return Ok(None) };
         // As of now: the message before may have been the login.
         let limits = self.terms.limits();
         let bytes = table.bytes();
@@ -137,8 +141,8 @@ impl Gate {
 
     /// Gives way to others when nothing has had to be waited for in a while:
     /// a thread looks at its sockets again only when its tasks let it.
-    async fn in_turn<T>(&self, reading: impl Future<Output = T>) -> T {
-        let (mut reading, mut has_waited) = (pin!(reading), false);
+    async fn in_turn<T>(&self, mut reading: Pin<&mut impl Future<Output = T>>) -> T {
+        let mut has_waited = false;
         let read = std::future::poll_fn(|cx| {
             let polled = reading.as_mut().poll(cx);
             has_waited |= polled.is_pending();
@@ -323,13 +327,8 @@ impl<R: AsyncRead + Unpin + 'static> Network<R> {
         let (sender, queue) =
             capnp_futures::write_queue(Watched { inner: writer, unsent: gate.unsent.clone() });
         let (gone_tx, gone_rx) = oneshot::channel::<()>();
-        let driver = Promise::from_future(async move {
-            let written = queue.await;
-            // Even after a failed write the connection is let go first.
-            let _ = gone_rx.await;
-            written
-        })
-        .shared();
+        // Even after a failed write the connection is let go first.
+        let driver = Promise::from_future(queue.then(|written| gone_rx.map(|_| written))).shared();
         let link = Rc::new(RefCell::new(Link {
             reader: Rc::new(RefCell::new(Some(reader))),
             sender,

@@ -93,10 +93,10 @@ pub(super) async fn read_table<R: AsyncRead + Unpin>(reader: &mut R) -> Result<O
     let mut ends = Vec::new();
     if segments > 1 {
         ends.reserve_exact(segments - 1);
-        let mut rest = [0; SEGMENTS_MAX * 4];
         // The first size stands beside the count; the rest is padded to words.
-        let rest = &mut rest[..(segments / 2) * WORD_BYTES];
-        fill(reader, rest, &mut pace, &mut None, unfinished).await?;
+        // Not in place: every stream waits here for its next message.
+        let mut rest = vec![0; (segments / 2) * WORD_BYTES];
+        fill(reader, &mut rest, &mut pace, &mut None, unfinished).await?;
         let (sizes, _) = rest.as_chunks::<4>();
         for size in &sizes[..segments - 1] {
             ends.push(words);

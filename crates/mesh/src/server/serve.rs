@@ -1,5 +1,6 @@
 //! One connection, from handshake to end.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,16 +28,23 @@ const REVOKED_CALLS_WAIT: Duration = Duration::from_millis(500);
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves a QUIC connection from its handshake on.
-pub(super) async fn serve_quic(incoming: quinn::Incoming, shared: Arc<Shared>) {
-    let remote = incoming.remote_address();
-    let handshake = async { incoming.accept()?.await };
-    let connection = match tokio::time::timeout(LOGIN_DEADLINE, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%remote, %error, "handshake failed"),
-        Err(_) => return tracing::debug!(%remote, "handshake timed out"),
-    };
+pub(super) async fn serve_quic(incoming: Box<quinn::Incoming>, shared: Arc<Shared>) {
+    // What is boxed here and below is soon over, or comes last: a session is
+    // idle most of its life, and must not keep room for it.
+    let Some(connection) = Box::pin(shake_hands(incoming)).await else { return };
     let link = Link::Quic(connection.clone());
     serve(link, Incoming::Quic(connection), shared, |_| ()).await;
+}
+
+async fn shake_hands(incoming: Box<quinn::Incoming>) -> Option<quinn::Connection> {
+    let remote = incoming.remote_address();
+    let handshake = async { incoming.accept()?.await };
+    match tokio::time::timeout(LOGIN_DEADLINE, handshake).await {
+        Ok(Ok(connection)) => return Some(connection),
+        Ok(Err(error)) => tracing::debug!(%remote, %error, "handshake failed"),
+        Err(_) => tracing::debug!(%remote, "handshake timed out"),
+    }
+    None
 }
 
 /// Serves a connection. What `logged_in` answers is kept until the session
@@ -57,15 +65,15 @@ pub(super) async fn serve<T>(
     let terms = Rc::new(Terms::new(shared.registry.limits().anonymous, meter.clone()));
     let (admitted_tx, admitted_rx) = oneshot::channel();
     let gate = gate::client(shared.clone(), link.clone(), terms.clone(), admitted_tx);
-    let control = control.server(terms, gate);
+    let mut control = control.server(terms, gate);
     let lost = link.clone();
-    let mut control = tokio::task::spawn_local(async move { control.run(lost.closed()).await });
+    let mut control = tokio::task::spawn_local(async move { control.run(pin!(lost.closed())).await });
 
     let LoggedIn { peer, root } = tokio::select! {
         // Its end drops the login too, but is the cause.
         biased;
         ended = &mut control => {
-            let reason = control_ended(&link, &shared, ended).await;
+            let reason = Box::pin(control_ended(&link, &shared, ended)).await;
             return tracing::debug!(%remote, %reason, "ended before login");
         }
         admitted = tokio::time::timeout(LOGIN_DEADLINE, admitted_rx) => match admitted {
@@ -130,19 +138,19 @@ async fn attend(
                     let server =
                         AttachServer { peer: peer.clone(), terms: terms.clone(), shared: shared.clone() };
                     let door: attach::Client = capnp_rpc::new_client(server);
-                    let stream = stream.server(terms, door.client);
+                    let mut stream = stream.server(terms, door.client);
                     let lost = link.clone();
-                    attached.spawn_local(async move { stream.run(lost.closed()).await });
+                    attached.spawn_local(async move { stream.run(pin!(lost.closed())).await });
                 }
                 Err(closing) => return closing.reason,
             },
-            ended = &mut control => return control_ended(link, shared, ended).await,
+            ended = &mut control => return Box::pin(control_ended(link, shared, ended)).await,
             Some(ended) = attached.join_next() => {
-                if let Some(reason) = stream_ended(link, shared, ended).await {
+                if let Some(reason) = Box::pin(stream_ended(link, shared, ended)).await {
                     return reason;
                 }
             }
-            () = peer.grant().revoked() => return revoked(link, peer).await,
+            () = peer.grant().revoked() => return Box::pin(revoked(link, peer)).await,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The endpoint's thread and the workers.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 use super::serve::serve_quic;
@@ -81,11 +83,10 @@ pub(super) fn work(
             };
             let Some(next) = next else { break };
             let shared = shared.clone();
+            let next = Box::new(next);
             tokio::task::spawn_local(async move {
-                let task = tokio::task::spawn_local(serve_quic(next, shared.clone()));
-                if let Err(error) = task.await
-                    && error.is_panic()
-                {
+                let served = AssertUnwindSafe(serve_quic(next, shared.clone())).catch_unwind().await;
+                if served.is_err() {
                     shared.registry.panicked();
                     tracing::error!("a session panicked and was ended");
                 }
