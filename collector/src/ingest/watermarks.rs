@@ -53,9 +53,35 @@ pub struct Lost {
 }
 
 /// One stream of one agent: its incarnations in order, the last one current.
+/// A list as long as it must be, since there are many agents and nearly all
+/// have one incarnation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct StreamState {
-    incarnations: BTreeMap<Incarnation, Account>,
+    incarnations: Vec<(Incarnation, Account)>,
+}
+
+impl StreamState {
+    fn find(&self, incarnation: Incarnation) -> Result<usize, usize> {
+        self.incarnations.binary_search_by_key(&incarnation, |(known, _)| *known)
+    }
+
+    fn get(&self, incarnation: Incarnation) -> Option<&Account> {
+        self.find(incarnation).ok().map(|at| &self.incarnations[at].1)
+    }
+
+    /// Adds an empty account when there is none.
+    fn entry(&mut self, incarnation: Incarnation) -> &mut Account {
+        let at = self.find(incarnation).unwrap_or_else(|at| {
+            self.incarnations.reserve_exact(1);
+            self.incarnations.insert(at, (incarnation, Account::default()));
+            at
+        });
+        &mut self.incarnations[at].1
+    }
+
+    fn current(&self) -> Option<Incarnation> {
+        self.incarnations.last().map(|(incarnation, _)| *incarnation)
+    }
 }
 
 /// The watermarks of all agents.
@@ -84,14 +110,14 @@ impl Watermarks {
         let Some(state) = self.streams.get(&(agent.clone(), stream)) else {
             return next_or_gap(start, 0);
         };
-        let Some((current, _)) = state.incarnations.last_key_value() else {
+        let Some(current) = state.current() else {
             return next_or_gap(start, 0);
         };
-        match state.incarnations.get(&incarnation) {
+        match state.get(incarnation) {
             Some(account) if end <= account.durable_end => Verdict::Duplicate,
-            Some(account) if incarnation == *current => next_or_gap(start, account.durable_end),
+            Some(account) if incarnation == current => next_or_gap(start, account.durable_end),
             Some(_) => Verdict::Fenced,
-            None if incarnation > *current => next_or_gap(start, 0),
+            None if incarnation > current => next_or_gap(start, 0),
             None => Verdict::Fenced,
         }
     }
@@ -108,7 +134,7 @@ impl Watermarks {
         outcome: &Outcome,
     ) {
         let state = self.streams.entry((agent.clone(), stream)).or_default();
-        let account = state.incarnations.entry(incarnation).or_default();
+        let account = state.entry(incarnation);
         account.durable_end = account.durable_end.max(end);
         match outcome {
             Outcome::Stored { items } => account.items += items,
@@ -118,9 +144,8 @@ impl Watermarks {
                 lost.items += items;
             }
         }
-        while state.incarnations.len() > FENCED_MAX {
-            state.incarnations.pop_first();
-        }
+        let forgotten = state.incarnations.len().saturating_sub(FENCED_MAX);
+        state.incarnations.drain(..forgotten);
     }
 
     /// Adds losses that are no sequence of their own, for example samples of
@@ -134,7 +159,7 @@ impl Watermarks {
         items: u64,
     ) {
         let state = self.streams.entry((agent.clone(), stream)).or_default();
-        let account = state.incarnations.entry(incarnation).or_default();
+        let account = state.entry(incarnation);
         account.lost.entry(reason.to_owned()).or_default().items += items;
     }
 
@@ -149,7 +174,7 @@ impl Watermarks {
     ) {
         self.add_lost(agent, stream, incarnation, reason, items);
         let state = self.streams.entry((agent.clone(), stream)).or_default();
-        let account = state.incarnations.entry(incarnation).or_default();
+        let account = state.entry(incarnation);
         account.items = account.items.saturating_sub(items);
     }
 
@@ -166,13 +191,13 @@ impl Watermarks {
         let reason = LossReason::Corrupt.name();
         self.move_to_lost(agent, stream, incarnation, reason, items);
         let state = self.streams.entry((agent.clone(), stream)).or_default();
-        let account = state.incarnations.entry(incarnation).or_default();
+        let account = state.entry(incarnation);
         account.lost.entry(reason.to_owned()).or_default().batches += batches;
     }
 
     /// What is stored and lost of one incarnation.
     pub fn account(&self, agent: &Arc<str>, stream: Stream, incarnation: Incarnation) -> Option<&Account> {
-        self.streams.get(&(agent.clone(), stream))?.incarnations.get(&incarnation)
+        self.streams.get(&(agent.clone(), stream))?.get(incarnation)
     }
 
     /// A batch says how many items its stream had before it. What is not
@@ -184,13 +209,9 @@ impl Watermarks {
         incarnation: Incarnation,
         before: u64,
     ) {
-        let Some(account) = self
-            .streams
-            .get_mut(&(agent.clone(), stream))
-            .and_then(|state| state.incarnations.get_mut(&incarnation))
-        else {
-            return;
-        };
+        let Some(state) = self.streams.get_mut(&(agent.clone(), stream)) else { return };
+        let Ok(at) = state.find(incarnation) else { return };
+        let account = &mut state.incarnations[at].1;
         let missing = before.saturating_sub(account.total());
         if missing > 0 && !account.lost.is_empty() {
             account.lost.entry(LossReason::Corrupt.name().to_owned()).or_default().items += missing;
@@ -203,8 +224,7 @@ impl Watermarks {
     pub fn resume(&self, agent: &Arc<str>, held: &[(Stream, Incarnation)]) -> Vec<Resume> {
         let newest = Stream::ALL.into_iter().filter_map(|stream| {
             let state = self.streams.get(&(agent.clone(), stream))?;
-            let (incarnation, _) = state.incarnations.last_key_value()?;
-            Some((stream, *incarnation)).filter(|newest| !held.contains(newest))
+            Some((stream, state.current()?)).filter(|newest| !held.contains(newest))
         });
         held.iter()
             .copied()
@@ -224,13 +244,13 @@ impl Watermarks {
 
     /// Replaces an entry by what a snapshot says.
     pub fn restore(&mut self, agent: &Arc<str>, stream: Stream, incarnation: Incarnation, account: Account) {
-        self.streams.entry((agent.clone(), stream)).or_default().incarnations.insert(incarnation, account);
+        *self.streams.entry((agent.clone(), stream)).or_default().entry(incarnation) = account;
     }
 
     /// Every entry: `(agent, stream, incarnation, is fenced, account)`.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Stream, Incarnation, bool, &Account)> {
         self.streams.iter().flat_map(|((agent, stream), state)| {
-            let current = state.incarnations.last_key_value().map(|(incarnation, _)| *incarnation);
+            let current = state.current();
             state.incarnations.iter().map(move |(incarnation, account)| {
                 (agent, *stream, *incarnation, Some(*incarnation) != current, account)
             })
