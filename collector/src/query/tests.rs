@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lm_fs::RealFs;
 use lm_logs::RecentOptions;
-use lm_mesh::{Ledger, Principal, Role, Scope, Terms, TokenTable};
+use lm_mesh::{Activity, Ledger, Principal, Role, Root, Scope, Terms, TokenTable};
 use lm_model::Labels;
 use lm_model::{
     BatchId, Incarnation, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, Stream, Timestamp,
@@ -201,7 +201,8 @@ struct World {
     pool: Pool,
     ingest: IngestHandle,
     agents: AgentScopes,
-    ledger: Ledger,
+    /// What all readers derive from.
+    root: Root,
     /// Never ends: the process does.
     _spool: tempfile::TempDir,
 }
@@ -230,7 +231,9 @@ fn world() -> &'static World {
         }
         let agents = AgentScopes::default();
         agents.replace(&table);
-        World { pool: Pool::new(2).unwrap(), ingest, agents, ledger: Ledger::new(), _spool: dir }
+        let activity = Arc::new(Activity::new(u32::MAX, Arc::default()));
+        let root = Ledger::new().root(0, Arc::from("test"), activity);
+        World { pool: Pool::new(2).unwrap(), ingest, agents, root, _spool: dir }
     })
 }
 
@@ -310,8 +313,7 @@ fn reader(store: Arc<Store>, selector: Vec<Matcher>) -> reader::Client {
         retention: Duration::from_secs(3600),
     });
     let scope = ReadScope::new(&Scope { selector, ..Scope::default() }, world.agents.clone()).unwrap();
-    let grant = world.ledger.without_session("test");
-    grant.derive(Terms::default(), |grant| ReaderServer { context, scope, grant })
+    world.root.grant().derive(Terms::default(), |grant| ReaderServer { context, scope, grant })
 }
 
 /// A question, and everything that was answered, as text.

@@ -20,7 +20,7 @@ pub struct Activity {
 impl Activity {
     /// `in_flight_max`: calls that a session may have under way; one more is
     /// answered `overloaded:` at once.
-    pub(crate) fn new(in_flight_max: u32, incidents: Arc<Incidents>) -> Activity {
+    pub fn new(in_flight_max: u32, incidents: Arc<Incidents>) -> Activity {
         Activity {
             calls: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),

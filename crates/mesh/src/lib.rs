@@ -42,8 +42,8 @@ pub use credentials::{
     TokenDigest, TokenTable, is_identity, token_digest,
 };
 pub use ledger::{
-    CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, TapBatch, TapCost, TapFilter,
-    TapReader, Terms, TooManyTaps, Verdict,
+    CallRecord, CallState, CapabilityFacts, Ended, Grant, Ledger, MethodTotals, Root, TapBatch, TapCost,
+    TapFilter, TapReader, Terms, TooManyTaps, Verdict,
 };
 pub use network::{
     Budget, CANCELLED_CALLS_MAX, Lease, MeshLimits, Meter, MeterFacts, StreamKind, StreamLimits,

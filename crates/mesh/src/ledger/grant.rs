@@ -85,7 +85,14 @@ impl Grant {
 }
 
 /// A session's root entry; dropping it ends the session's capabilities.
-pub(crate) struct Root(pub Grant);
+pub struct Root(pub(crate) Grant);
+
+impl Root {
+    /// The root itself, to derive from.
+    pub fn grant(&self) -> &Grant {
+        &self.0
+    }
+}
 
 impl Drop for Root {
     fn drop(&mut self) {

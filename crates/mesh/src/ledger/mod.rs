@@ -28,8 +28,7 @@ use crate::activity::Activity;
 pub(crate) use calls::Call;
 pub use calls::{CallRecord, CallState};
 pub use entry::{CapabilityFacts, Terms, Verdict};
-pub use grant::Grant;
-pub(crate) use grant::Root;
+pub use grant::{Grant, Root};
 pub(crate) use guard::told;
 pub use tap::{TapBatch, TapCost, TapFilter, TapReader, TooManyTaps};
 pub use totals::MethodTotals;
@@ -132,20 +131,10 @@ impl Ledger {
 
     /// The root of a session: what everything it is granted derives from. It
     /// ends, with all of that, when the returned value is dropped.
-    pub(crate) fn root(&self, session: u64, holder: Arc<str>, activity: Arc<Activity>) -> Root {
+    pub fn root(&self, session: u64, holder: Arc<str>, activity: Arc<Activity>) -> Root {
         let terms = Terms { holder: Some(holder), ..Terms::default() };
         let entry = self.enter(None, session, None, terms, CancellationToken::new(), activity);
         Root(Grant { entry, ledger: self.clone() })
-    }
-
-    /// A grant that belongs to no session and never ends by itself: what tests
-    /// of servers derive from.
-    #[doc(hidden)]
-    pub fn without_session(&self, holder: &str) -> Grant {
-        let terms = Terms { holder: Some(Arc::from(holder)), ..Terms::default() };
-        let activity = Arc::new(Activity::new(u32::MAX, Arc::default()));
-        let entry = self.enter(None, 0, None, terms, CancellationToken::new(), activity);
-        Grant { entry, ledger: self.clone() }
     }
 
     fn enter(
