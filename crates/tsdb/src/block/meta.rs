@@ -13,6 +13,12 @@ pub enum Kind {
     Raw = 0,
 }
 
+impl Kind {
+    pub(crate) fn from_number(number: u8) -> Option<Kind> {
+        (number == Kind::Raw as u8).then_some(Kind::Raw)
+    }
+}
+
 /// What the caller says about a block; kept in its footer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockMeta {

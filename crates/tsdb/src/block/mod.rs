@@ -9,9 +9,12 @@
 
 mod cache;
 mod error;
+mod format;
+mod labels;
 mod merge;
 mod meta;
 mod reader;
+mod series;
 mod writer;
 
 pub use cache::{CacheStats, PageCache};
@@ -20,3 +23,6 @@ pub use merge::{Deletion, MergeOptions, Merged, Output, Progress, merge, merge_s
 pub use meta::{BlockMeta, BlockStats, Kind};
 pub use reader::{Block, SeriesIndex};
 pub use writer::{BlockWriter, Compression, Pair};
+
+#[cfg(test)]
+mod tests;
