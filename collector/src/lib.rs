@@ -33,7 +33,6 @@ use lm_fs::RealFs;
 use lm_logs::RecentOptions;
 use lm_mesh::{Registry, Server, ServerConfig, TokenTable};
 use lm_model::Timestamp;
-use lm_promql::Engine;
 use lm_supervisor::Supervisor;
 use lm_telemetry::Telemetry;
 use lm_telemetry::log::LogReload;
@@ -131,14 +130,11 @@ pub fn run(
 
     let pool =
         Pool::new(settings.query.threads as usize).map_err(|error| Error::Thread { name: "query", error })?;
-    let mut engine = Engine::default();
-    engine.limits.samples_max = settings.query.samples_max as usize;
-    engine.limits.series_max = settings.query.series_max as usize;
     let queries = Arc::new(QueryContext {
         store,
         ingest: ingest.clone(),
         pool,
-        engine,
+        engine: settings.query.engine(),
         agents: reload.agents(),
         timeout: settings.query.timeout,
         dashboards,

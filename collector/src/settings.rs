@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lm_mesh::{KeepAlive, MeshLimits, Transport};
+use lm_promql::{Engine, Features};
 use lm_schema::DecodeLimits;
 use lm_settings::{Mistake, Section, Value, units};
 use lm_telemetry::{HealthSettings, LogSettings};
@@ -88,6 +89,13 @@ pub struct Query {
     pub timeout: Duration,
     pub samples_max: u32,
     pub series_max: u32,
+    /// Experimental parts of PromQL; all off by default, as in Prometheus.
+    pub experimental_functions: bool,
+    pub duration_expressions: bool,
+    pub extended_range_selectors: bool,
+    pub fill_modifiers: bool,
+    /// `__type__` says what a counter is, rather than the metric's name.
+    pub type_and_unit_labels: bool,
 }
 
 /// Where definitions of dashboards are, beside the built-in ones.
@@ -154,6 +162,11 @@ impl Default for Settings {
                 timeout: Duration::from_secs(30),
                 samples_max: 50_000_000,
                 series_max: 100_000,
+                experimental_functions: false,
+                duration_expressions: false,
+                extended_range_selectors: false,
+                fill_modifiers: false,
+                type_and_unit_labels: false,
             },
             dashboards: DefinitionPaths::default(),
             health: HealthSettings::on_port(18081),
@@ -311,7 +324,27 @@ impl Query {
         from.read("timeout", &mut self.timeout, |value| units::duration(value, seconds(1, 3600)));
         from.read("samples_max", &mut self.samples_max, |value| units::integer(value, 1000..=2_000_000_000));
         from.read("series_max", &mut self.series_max, |value| units::integer(value, 100..=100_000_000));
+        from.read("experimental_functions", &mut self.experimental_functions, units::flag);
+        from.read("duration_expressions", &mut self.duration_expressions, units::flag);
+        from.read("extended_range_selectors", &mut self.extended_range_selectors, units::flag);
+        from.read("fill_modifiers", &mut self.fill_modifiers, units::flag);
+        from.read("type_and_unit_labels", &mut self.type_and_unit_labels, units::flag);
         from.finish();
+    }
+
+    /// The evaluator that these settings mean.
+    pub fn engine(&self) -> Engine {
+        let mut engine = Engine::default();
+        engine.limits.samples_max = self.samples_max as usize;
+        engine.limits.series_max = self.series_max as usize;
+        engine.features = Features {
+            experimental_functions: self.experimental_functions,
+            duration_expressions: self.duration_expressions,
+            extended_range_selectors: self.extended_range_selectors,
+            fill_modifiers: self.fill_modifiers,
+        };
+        engine.type_and_unit_labels = self.type_and_unit_labels;
+        engine
     }
 }
 

@@ -2,7 +2,7 @@
 
 use lm_mesh::{Grant, Terms};
 use lm_model::{Labels, Sample};
-use lm_promql::Value;
+use lm_promql::{Element, Point, Value};
 use lm_schema::query_capnp::{ResultType, answer, failure, names};
 
 use super::context::Evaluated;
@@ -27,8 +27,14 @@ pub(super) fn write_answer(grant: &Grant, result: Result<Evaluated, Failed>, mut
         Value::Scalar(sample) => {
             (ResultType::Scalar, Rows { series: [one((Labels::empty(), sample))].into(), ..Rows::default() })
         }
-        Value::Vector(samples) => {
-            (ResultType::Vector, Rows { series: samples.into_iter().map(one).collect(), ..Rows::default() })
+        Value::Vector(elements) => {
+            // Nothing stores native histograms yet.
+            let number = |element: Element| match element.point {
+                Point::Number(value) => Some(one((element.labels, Sample { time: element.time, value }))),
+                Point::Histogram(_) => None,
+            };
+            let series = elements.into_iter().filter_map(number).collect();
+            (ResultType::Vector, Rows { series, ..Rows::default() })
         }
         Value::Matrix(series) => {
             let series = series.into_iter().map(|series| (series.labels, series.samples)).collect();

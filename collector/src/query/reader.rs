@@ -22,6 +22,7 @@ use super::tail::TailServer;
 use super::targets;
 use crate::dashboards;
 use crate::log_filter::{LogFilter, read_query};
+use crate::store::Store;
 use crate::unix_now;
 
 /// Most lines of one log answer: it is one message.
@@ -60,7 +61,7 @@ impl reader::Server for ReaderServer {
         let result = self
             .context
             .evaluate(options, self.scope.clone(), move |options, store, interrupt| {
-                let expr = lm_promql::parse(&expression)?;
+                let expr = options.engine.parse(&expression)?;
                 Ok(options.engine.instant(&expr, store, at, interrupt)?)
             })
             .await;
@@ -91,7 +92,7 @@ impl reader::Server for ReaderServer {
                     .ok()
                     .filter(|step| *step > 0)
                     .ok_or_else(|| bad_data("the step must be positive"))?;
-                let expr = lm_promql::parse(&expression)?;
+                let expr = options.engine.parse(&expression)?;
                 let step = Duration::from_millis(step);
                 Ok(options.engine.range(&expr, store, start, end, step, interrupt)?)
             })
@@ -370,7 +371,9 @@ impl reader::Server for ReaderServer {
     ) -> Result<(), capnp::Error> {
         let expression = params.get()?.get_expression()?.to_string()?;
         drop(params);
-        let formatted = self.context.compute(Ok(expression), |text, _| Ok(lm_promql::format(&text)?)).await;
+        let features = self.context.engine.features;
+        let format = move |text: String, _: &Store| Ok(lm_promql::format(&text, features)?);
+        let formatted = self.context.compute(Ok(expression), format).await;
         let mut to = results.get().init_answer();
         match formatted {
             Ok(text) => to.set_ok(&text[..]),

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use lm_model::{Labels, METRIC_NAME};
 
+use crate::annotations::Note;
+use crate::answer::Point;
 use crate::ast::{Aggregate, AggregateOp, Expr, Grouping};
-use crate::call::{RangeCall, warn_quantiles};
+use crate::call::{RangeCall, note_quantiles};
 use crate::engine::Error;
 use crate::eval::Evaluator;
 use crate::fold;
@@ -13,8 +15,8 @@ use crate::maker::{Make, RowMaker};
 use crate::partial::Fold;
 use crate::rows::{ABSENT, Row, is_present, unite};
 use crate::sums::{self, Sum};
-use crate::text;
 use crate::windows::Steps;
+use crate::{limit, mixed_aggregate, native, text};
 
 /// Series that are aggregated into one.
 struct Group {
@@ -48,6 +50,14 @@ pub(crate) fn eval(
             let counts = counts.into_iter().map(count_of).collect::<Result<Vec<_>, _>>()?;
             ranked(evaluator, aggregate, group(rows, &aggregate.grouping), &counts, steps)
         }
+        (AggregateOp::LimitK, Some(counts)) => {
+            let counts = counts.into_iter().map(count_of).collect::<Result<Vec<_>, _>>()?;
+            let groups = group(rows, &aggregate.grouping).into_iter().map(|group| group.rows);
+            limit::first(evaluator, groups, &counts)
+        }
+        (AggregateOp::LimitRatio, Some(ratios)) => {
+            limit::share(evaluator, rows, &ratios, aggregate.param_span)
+        }
         (AggregateOp::CountValues, _) => {
             let Some(Expr::String(label)) = &aggregate.param else {
                 return Err(Error::BadData("count_values needs the name of a label".into()));
@@ -56,10 +66,10 @@ pub(crate) fn eval(
         }
         (op, params) => {
             if let (AggregateOp::Quantile, Some(quantiles)) = (op, &params) {
-                warn_quantiles(evaluator, quantiles);
+                note_quantiles(evaluator, quantiles, aggregate.param_span);
             }
             let param = |step: usize| params.as_ref().map_or(f64::NAN, |params| params[step]);
-            folded(evaluator, op, group(rows, &aggregate.grouping), param, steps)
+            folded(evaluator, aggregate, group(rows, &aggregate.grouping), param, steps)
         }
     }
 }
@@ -72,7 +82,7 @@ fn fused(
 ) -> Result<Option<Vec<Row>>, Error> {
     let Some(fold) = Fold::of(aggregate.op) else { return Ok(None) };
     match &aggregate.expr {
-        Expr::Selector(selector) => {
+        Expr::Selector(selector) if selector.extension.is_none() => {
             let series = evaluator.instant_series(selector, steps)?;
             let maker = RowMaker { series: &series, make: &Make::Values, drops_name: false };
             Ok(fold::eval(evaluator, fold, &aggregate.grouping, &maker)?.map(|folded| folded.rows))
@@ -122,7 +132,7 @@ fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
 
 fn folded(
     evaluator: &mut Evaluator<'_>,
-    op: AggregateOp,
+    aggregate: &Aggregate,
     groups: Vec<Group>,
     param: impl Fn(usize) -> f64,
     steps: &Steps,
@@ -130,14 +140,22 @@ fn folded(
     let mut results = Vec::with_capacity(groups.len());
     for group in groups {
         evaluator.charge(steps.len)?;
-        let mut values = vec![ABSENT; steps.len];
-        for (step, value) in values.iter_mut().enumerate() {
+        let op = aggregate.op;
+        let has_histograms = group.rows.iter().any(|row| !row.histograms.is_empty());
+        let mut result = Row::new(group.labels.clone(), group.drops_name, vec![ABSENT; steps.len]);
+        for step in 0..steps.len {
             evaluator.count_work(group.rows.len())?;
-            if let Some(result) = fold(op, group.values(step), || param(step)) {
-                *value = result;
+            let numbers = || fold(op, group.values(step), || param(step));
+            if has_histograms {
+                if let Some(point) = mixed_aggregate::fold(evaluator, aggregate, &group.rows, step, numbers)?
+                {
+                    result.set(step, point);
+                }
+            } else if let Some(value) = numbers() {
+                result.values[step] = value;
             }
         }
-        results.push(Row::new(group.labels, group.drops_name, values));
+        results.push(result);
     }
     Ok(results)
 }
@@ -155,7 +173,11 @@ fn fold(op: AggregateOp, values: impl Iterator<Item = f64>, param: impl Fn() -> 
         AggregateOp::Stdvar => variance(values)?,
         AggregateOp::Stddev => variance(values)?.sqrt(),
         AggregateOp::Quantile => sums::quantile(param(), &mut values.collect::<Vec<_>>()),
-        AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::CountValues => return None,
+        AggregateOp::TopK
+        | AggregateOp::BottomK
+        | AggregateOp::CountValues
+        | AggregateOp::LimitK
+        | AggregateOp::LimitRatio => return None,
     })
 }
 
@@ -194,6 +216,12 @@ fn ranked(
     let is_top = aggregate.op == AggregateOp::TopK;
     let mut results = Vec::new();
     for mut group in groups {
+        for row in &mut group.rows {
+            if !std::mem::take(&mut row.histograms).is_empty() {
+                let note = Note::IgnoredInAggregation(aggregate.op);
+                evaluator.annotations.add(note, "", aggregate.span);
+            }
+        }
         // Of the last step; an instant query has only that one, and is ordered by it.
         let mut order: Vec<usize> = Vec::new();
         for (step, count) in counts.iter().enumerate() {
@@ -229,25 +257,25 @@ fn count_values(
     if label.is_empty() {
         return Err(Error::Execution(format!("invalid label name {label:?}")));
     }
-    let mut counts: HashMap<(Labels, u64), usize> = HashMap::new();
+    let mut places: HashMap<(usize, String), usize> = HashMap::new();
     let mut results: Vec<Row> = Vec::new();
-    for group in groups {
+    for (index, group) in groups.iter().enumerate() {
         for step in 0..steps.len {
             evaluator.count_work(group.rows.len())?;
-            for value in group.values(step) {
-                // All NaNs are one value, as are both zeros' texts two.
-                let bits = if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
-                let key = (group.labels.clone(), bits);
-                let place = match counts.get(&key) {
+            for point in group.rows.iter().filter_map(|row| row.point(step)) {
+                let text = match point {
+                    Point::Number(value) => text::number(value),
+                    Point::Histogram(histogram) => native::render(&histogram),
+                };
+                let place = match places.get(&(index, text.clone())) {
                     Some(place) => *place,
                     None => {
                         evaluator.charge(steps.len)?;
                         let mut builder = group.labels.to_builder();
-                        builder.set(label, text::number(value));
+                        builder.set(label, text.clone());
                         let values = vec![ABSENT; steps.len];
-                        let drops_name = group.drops_name;
-                        results.push(Row::new(builder.build(), drops_name, values));
-                        counts.insert(key, results.len() - 1);
+                        results.push(Row::new(builder.build(), group.drops_name, values));
+                        places.insert((index, text), results.len() - 1);
                         results.len() - 1
                     }
                 };

@@ -1,13 +1,17 @@
 //! Operators between two sides.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use lm_model::{Labels, METRIC_NAME};
+use lm_model::{Histogram, Labels, METRIC_NAME, ResetHint};
 
+use crate::annotations::{Note, Operation};
+use crate::answer::Point;
 use crate::ast::{Binary, BinaryOp, Cardinality, Matching};
 use crate::engine::Error;
 use crate::eval::{Evaluator, Output};
-use crate::rows::{ABSENT, Row, is_present, present, unite};
+use crate::native::{self, Incompatible, Keep, Total};
+use crate::rows::{ABSENT, METADATA_LABELS, Row, is_present, present, same_labels, unite};
 use crate::windows::Steps;
 
 pub(crate) fn eval(evaluator: &mut Evaluator<'_>, binary: &Binary, steps: &Steps) -> Result<Output, Error> {
@@ -45,7 +49,9 @@ fn elementary(op: BinaryOp, left: f64, right: f64, returns_bool: bool) -> Option
         BinaryOp::Mod => return Some(left % right),
         BinaryOp::Pow => return Some(left.powf(right)),
         BinaryOp::Atan2 => return Some(left.atan2(right)),
-        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => return None,
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => {
+            return None;
+        }
         BinaryOp::Eq => left == right,
         BinaryOp::Ne => left != right,
         BinaryOp::Gt => left > right,
@@ -60,6 +66,73 @@ fn elementary(op: BinaryOp, left: f64, right: f64, returns_bool: bool) -> Option
     }
 }
 
+/// An operator between numbers or histograms. `None` if there is no result;
+/// `note` hears why where it is not for a filter (`vectorElemBinop` of
+/// Prometheus' `promql/engine.go`).
+fn combine(binary: &Binary, left: &Point, right: &Point, note: &mut impl FnMut(Note)) -> Option<Point> {
+    use BinaryOp::{Add, Div, Eq, Mul, Ne, Sub, TrimLower, TrimUpper};
+    let op = binary.op;
+    let scaled = |histogram: &Histogram, scale: fn(&mut Histogram, f64), by: f64| {
+        let mut scaled = histogram.clone();
+        scale(&mut scaled, by);
+        native::compact(&mut scaled);
+        Some(Point::Histogram(Arc::new(scaled)))
+    };
+    match (left, op, right) {
+        (Point::Number(left), op, Point::Number(right)) if !op.is_trim() => {
+            elementary(op, *left, *right, binary.returns_bool).map(Point::Number)
+        }
+        (Point::Histogram(histogram), Mul, Point::Number(factor))
+        | (Point::Number(factor), Mul, Point::Histogram(histogram)) => {
+            scaled(histogram, native::multiply, *factor)
+        }
+        (Point::Histogram(histogram), Div, Point::Number(divisor)) => {
+            scaled(histogram, native::divide, *divisor)
+        }
+        (Point::Histogram(histogram), TrimUpper | TrimLower, Point::Number(at)) => {
+            let mut trimmed = (**histogram).clone();
+            native::trim(&mut trimmed, *at, if op == TrimUpper { Keep::Below } else { Keep::Above });
+            Some(Point::Histogram(Arc::new(trimmed)))
+        }
+        (Point::Histogram(left), Add | Sub, Point::Histogram(right)) => added(op, left, right, note),
+        (Point::Histogram(left), Eq | Ne, Point::Histogram(right)) => {
+            let holds = native::is_equal(left, right) == (op == Eq);
+            if binary.returns_bool {
+                return Some(Point::Number(f64::from(u8::from(holds))));
+            }
+            holds.then(|| Point::Histogram(left.clone()))
+        }
+        _ => {
+            note(Note::IncompatibleTypes { left: left.type_name(), op, right: right.type_name() });
+            None
+        }
+    }
+}
+
+fn added(op: BinaryOp, left: &Histogram, right: &Histogram, note: &mut impl FnMut(Note)) -> Option<Point> {
+    let mut total = Total::new(left);
+    let (result, operation) = match op {
+        BinaryOp::Add => (total.add(right), Operation::Addition),
+        _ => (total.sub(right), Operation::Subtraction),
+    };
+    if result == Err(Incompatible) {
+        note(Note::IncompatibleLayout(op));
+        return None;
+    }
+    if total.events.hints_collide {
+        note(Note::CollidingResets(operation));
+    }
+    if total.events.bounds_differed {
+        note(Note::ReconciledBounds(operation));
+    }
+    let mut sum = total.finish();
+    if op == BinaryOp::Sub {
+        // A difference may go down.
+        sum.reset_hint = ResetHint::Gauge;
+    }
+    Some(Point::Histogram(Arc::new(sum)))
+}
+
 fn with_scalar(
     evaluator: &mut Evaluator<'_>,
     binary: &Binary,
@@ -68,9 +141,14 @@ fn with_scalar(
     is_scalar_left: bool,
 ) -> Result<Vec<Row>, Error> {
     let is_filter = binary.op.is_comparison() && !binary.returns_bool;
+    let has_numbers = |row: &Row| row.values.iter().any(|value| is_present(*value));
+    if binary.op.is_trim() && rows.iter().any(has_numbers) {
+        let note = Note::IncompatibleTypes { left: "float", op: binary.op, right: "float" };
+        evaluator.annotations.add(note, "", binary.span);
+    }
     for row in &mut rows {
         evaluator.count_work(row.values.len())?;
-        row.drops_name |= !is_filter;
+        row.drops_name |= !is_filter && !binary.op.is_trim();
         for (value, scalar) in row.values.iter_mut().zip(scalars) {
             if !is_present(*value) {
                 continue;
@@ -82,6 +160,15 @@ fn with_scalar(
                 Some(result) => result,
                 None => ABSENT,
             };
+        }
+        for (step, histogram) in std::mem::take(&mut row.histograms) {
+            let (histogram, scalar) = (Point::Histogram(histogram), Point::Number(scalars[step as usize]));
+            let (left, right) = if is_scalar_left { (&scalar, &histogram) } else { (&histogram, &scalar) };
+            let annotations = &evaluator.annotations;
+            let result = combine(binary, left, right, &mut |note| annotations.add(note, "", binary.span));
+            if let Some(point) = result {
+                row.set(step as usize, point);
+            }
         }
     }
     rows.retain(|row| !row.is_empty());
@@ -130,17 +217,19 @@ fn sets(
                 presence.entry(sig).or_insert_with(|| vec![false; steps.len])
             }
         };
-        present(&row.values).for_each(|(step, _)| steps_present[step] = true);
+        row.for_each_present(|step| steps_present[step] = true);
     }
     for row in decided.iter_mut() {
         evaluator.count_work(steps.len)?;
         let steps_present = presence.get(&signature(&row.labels, &binary.matching));
+        let is_kept =
+            |step: usize| steps_present.is_some_and(|steps_present| steps_present[step]) == keeps_present;
         for (step, value) in row.values.iter_mut().enumerate() {
-            let is_there = steps_present.is_some_and(|steps_present| steps_present[step]);
-            if is_there != keeps_present {
+            if !is_kept(step) {
                 *value = ABSENT;
             }
         }
+        row.histograms.retain(|(step, _)| is_kept(*step as usize));
     }
     let mut rows = left;
     if binary.op == BinaryOp::Or {
@@ -160,77 +249,165 @@ fn match_rows(
     let matching = &binary.matching;
     let is_swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if is_swapped { (right, left) } else { (left, right) };
-    let mut many_present = vec![false; steps.len];
+    // With group_right, too: the official scripts have it that way round.
+    let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
+    // Sides that cannot be matched may hold duplicates, unless they are filled.
+    let mut many_present = vec![fill_many.is_some(); steps.len];
     for row in &many {
         evaluator.count_work(steps.len)?;
-        present(&row.values).for_each(|(step, _)| many_present[step] = true);
+        row.for_each_present(|step| many_present[step] = true);
     }
     let ones = one_per_step(evaluator, matching, &one, &many_present, is_swapped, steps)?;
 
-    let mut places: HashMap<Labels, usize> = HashMap::new();
-    let mut results: Vec<Row> = Vec::new();
-    // Steps at which a signature (and in many-to-one matching, a result) has been matched.
-    let mut matched: HashSet<(Labels, Labels, usize)> = HashSet::new();
+    let mut results = Results::new(binary, steps, is_swapped);
+    // Per signature, steps at which a row of the "many" side was there.
+    let mut matched_many: HashMap<Labels, Vec<bool>> = HashMap::new();
     let many_places = by_signature(&many, matching);
-    for (many_index, many_row) in many.iter().enumerate() {
+    for many_row in &many {
         let sig = signature(&many_row.labels, matching);
-        let Some(one_at) = ones.get(&sig) else { continue };
+        let one_at = ones.get(&sig);
+        if one_at.is_none() && fill_one.is_none() {
+            continue;
+        }
         // Two rows can only clash when there are two of the signature.
         let may_clash = many_places.get(&sig).is_some_and(|rows| rows.len() > 1);
+        if fill_many.is_some() {
+            let matched = matched_many.entry(sig.clone()).or_insert_with(|| vec![false; steps.len]);
+            many_row.for_each_present(|step| matched[step] = true);
+        }
         let mut place: Option<(u32, usize)> = None;
-        for (step, many_value) in present(&many_row.values) {
+        let mut visit = |step: usize, many_point: &Point| -> Result<(), Error> {
             evaluator.count_work(1)?;
-            let one_index = one_at[step];
-            if one_index == NONE {
-                continue;
-            }
-            let one_row = &one[one_index as usize];
+            let one_index = one_at.map_or(NONE, |one_at| one_at[step]);
+            let (one_labels, one_point) = match (one.get(one_index as usize), fill_one) {
+                (Some(row), _) => (&row.labels, row.point(step)),
+                (None, Some(fill)) => (&sig, Some(Point::Number(fill))),
+                (None, None) => return Ok(()),
+            };
+            let Some(one_point) = one_point else { return Ok(()) };
             let slot = match place {
                 Some((index, slot)) if index == one_index => slot,
-                _ => {
-                    let labels = result_labels(binary, &many_row.labels, &one_row.labels);
-                    let slot = match places.get(&labels) {
-                        Some(slot) => *slot,
-                        None => {
-                            evaluator.charge(steps.len)?;
-                            places.insert(labels.clone(), results.len());
-                            let values = vec![ABSENT; steps.len];
-                            results.push(Row::new(labels, binary.returns_bool, values));
-                            results.len() - 1
-                        }
-                    };
-                    place = Some((one_index, slot));
-                    slot
-                }
+                _ => results.slot(evaluator, &many_row.labels, one_labels)?,
             };
-            if may_clash {
-                let result = match matching.cardinality {
-                    Cardinality::OneToOne => Labels::empty(),
-                    _ => results[slot].labels.clone(),
-                };
-                if !matched.insert((sig.clone(), result, step)) {
-                    return Err(Error::Execution(match matching.cardinality {
-                        Cardinality::OneToOne => "multiple matches for labels: many-to-one matching must be \
-                                                  explicit (group_left/group_right)"
-                            .into(),
-                        _ => "multiple matches for labels: grouping labels must ensure unique matches".into(),
-                    }));
-                }
-                evaluator.charge(4)?;
-            }
-            let one_value = one_row.values[step];
-            let (l, r) = if is_swapped { (one_value, many_value) } else { (many_value, one_value) };
-            let Some(value) = elementary(binary.op, l, r, binary.returns_bool) else { continue };
-            let target = &mut results[slot];
-            if is_present(target.values[step]) {
-                return Err(Error::Execution("vector cannot contain metrics with the same labelset".into()));
-            }
-            target.drops_name |= many.get(many_index).is_some_and(|row| row.drops_name);
-            target.values[step] = value;
+            place = Some((one_index, slot));
+            results.add(evaluator, slot, &sig, may_clash, step, many_point, &one_point, many_row.drops_name)
+        };
+        for (step, value) in present(&many_row.values) {
+            visit(step, &Point::Number(value))?;
+        }
+        for (step, histogram) in &many_row.histograms {
+            visit(*step as usize, &Point::Histogram(histogram.clone()))?;
         }
     }
-    results.retain(|row| !row.is_empty());
-    Ok(results)
+    if let Some(fill) = fill_many {
+        for (sig, one_at) in &ones {
+            for (step, one_index) in one_at.iter().enumerate() {
+                evaluator.count_work(1)?;
+                let is_matched = matched_many.get(sig).is_some_and(|matched| matched[step]);
+                let Some(row) = one.get(*one_index as usize).filter(|_| !is_matched) else { continue };
+                let Some(point) = row.point(step) else { continue };
+                let slot = results.slot(evaluator, sig, &row.labels)?;
+                results.add(evaluator, slot, sig, false, step, &Point::Number(fill), &point, false)?;
+            }
+        }
+    }
+    Ok(results.finish())
+}
+
+/// The rows that an operator between vectors makes.
+struct Results<'b> {
+    binary: &'b Binary,
+    steps: &'b Steps,
+    is_swapped: bool,
+    places: HashMap<Labels, usize>,
+    rows: Vec<Row>,
+    /// Steps at which a signature (and in many-to-one matching, a result) has been matched.
+    matched: HashSet<(Labels, Labels, usize)>,
+    /// Rows and steps that have a histogram.
+    with_histogram: HashSet<(usize, usize)>,
+}
+
+impl<'b> Results<'b> {
+    fn new(binary: &'b Binary, steps: &'b Steps, is_swapped: bool) -> Self {
+        Results {
+            binary,
+            steps,
+            is_swapped,
+            places: HashMap::new(),
+            rows: Vec::new(),
+            matched: HashSet::new(),
+            with_histogram: HashSet::new(),
+        }
+    }
+
+    /// The row for a pair of labels.
+    fn slot(&mut self, evaluator: &mut Evaluator<'_>, many: &Labels, one: &Labels) -> Result<usize, Error> {
+        let labels = result_labels(self.binary, many, one);
+        if let Some(slot) = self.places.get(&labels) {
+            return Ok(*slot);
+        }
+        evaluator.charge(self.steps.len)?;
+        self.places.insert(labels.clone(), self.rows.len());
+        self.rows.push(Row::new(labels, self.binary.returns_bool, vec![ABSENT; self.steps.len]));
+        Ok(self.rows.len() - 1)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the pair")]
+    fn add(
+        &mut self,
+        evaluator: &mut Evaluator<'_>,
+        slot: usize,
+        sig: &Labels,
+        may_clash: bool,
+        step: usize,
+        many: &Point,
+        one: &Point,
+        drops_name: bool,
+    ) -> Result<(), Error> {
+        if may_clash {
+            self.check_clash(slot, sig, step)?;
+            evaluator.charge(4)?;
+        }
+        let (left, right) = if self.is_swapped { (one, many) } else { (many, one) };
+        let (annotations, span) = (&evaluator.annotations, self.binary.span);
+        let result = combine(self.binary, left, right, &mut |note| annotations.add(note, "", span));
+        let Some(point) = result else { return Ok(()) };
+        let target = &mut self.rows[slot];
+        if is_present(target.values[step]) || self.with_histogram.contains(&(slot, step)) {
+            return Err(same_labels());
+        }
+        if matches!(point, Point::Histogram(_)) {
+            self.with_histogram.insert((slot, step));
+        }
+        target.drops_name |= drops_name;
+        target.set(step, point);
+        Ok(())
+    }
+
+    fn check_clash(&mut self, slot: usize, sig: &Labels, step: usize) -> Result<(), Error> {
+        let cardinality = self.binary.matching.cardinality;
+        let result = match cardinality {
+            Cardinality::OneToOne => Labels::empty(),
+            _ => self.rows[slot].labels.clone(),
+        };
+        if self.matched.insert((sig.clone(), result, step)) {
+            return Ok(());
+        }
+        Err(Error::Execution(match cardinality {
+            Cardinality::OneToOne => "multiple matches for labels: many-to-one matching must be explicit \
+                                      (group_left/group_right)"
+                .into(),
+            _ => "multiple matches for labels: grouping labels must ensure unique matches".into(),
+        }))
+    }
+
+    fn finish(mut self) -> Vec<Row> {
+        self.rows.retain(|row| !row.is_empty());
+        for row in &mut self.rows {
+            row.histograms.sort_by_key(|(step, _)| *step);
+        }
+        self.rows
+    }
 }
 
 /// No row at this step.
@@ -256,19 +433,23 @@ fn one_per_step(
                 ones.entry(sig.clone()).or_insert_with(|| vec![NONE; steps.len])
             }
         };
-        for (step, _) in present(&row.values) {
+        let mut duplicate = None;
+        row.for_each_present(|step| {
             if at[step] == NONE {
                 at[step] = u32::try_from(index).unwrap_or(NONE);
             } else if many_present[step] {
-                let mut duplicates = [&one[at[step] as usize].labels, &row.labels];
-                duplicates.sort();
-                let side = if is_swapped { "left" } else { "right" };
-                return Err(Error::Execution(format!(
-                    "found duplicate series for the match group {sig} on the {side} hand-side of the operation: \
-                     [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-                    duplicates[0], duplicates[1],
-                )));
+                duplicate = duplicate.or(Some(at[step]));
             }
+        });
+        if let Some(other) = duplicate {
+            let mut duplicates = [&one[other as usize].labels, &row.labels];
+            duplicates.sort();
+            let side = if is_swapped { "left" } else { "right" };
+            return Err(Error::Execution(format!(
+                "found duplicate series for the match group {sig} on the {side} hand-side of the operation: \
+                 [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
+                duplicates[0], duplicates[1],
+            )));
         }
     }
     Ok(ones)
@@ -277,8 +458,10 @@ fn one_per_step(
 fn result_labels(binary: &Binary, many: &Labels, one: &Labels) -> Labels {
     let matching = &binary.matching;
     let mut builder = many.to_builder();
-    if !binary.op.is_comparison() {
-        builder.remove(METRIC_NAME);
+    if binary.op.changes_metric() {
+        METADATA_LABELS.iter().for_each(|name| {
+            builder.remove(name);
+        });
     }
     if matching.cardinality == Cardinality::OneToOne {
         builder.retain(|name| matching.labels.iter().any(|label| label == name) == matching.is_on);

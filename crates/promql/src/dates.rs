@@ -39,6 +39,14 @@ impl Date {
     }
 }
 
+/// `2006-01-02T15:04:05Z`
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    let date = Date::from_seconds(seconds as f64);
+    let second = seconds.rem_euclid(60);
+    let Date { year, month, day, hour, minute, .. } = date;
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Year, month and day of a count of days since 1970 (Howard Hinnant's
 /// algorithm: years that begin in March, eras of 400 years).
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -81,6 +89,12 @@ mod tests {
         check(1_456_790_399.0, [2016, 2, 29, 1, 60, 29, 23, 59]);
         check(951_782_400.0, [2000, 2, 29, 2, 60, 29, 0, 0]);
         check(1_136_239_445.9, [2006, 1, 2, 1, 2, 31, 22, 4]);
+    }
+
+    #[test]
+    fn dates_are_written() {
+        assert_eq!(rfc3339(1_136_214_245), "2006-01-02T15:04:05Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59Z");
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! [`Engine`]: limits, and the two kinds of query.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lm_model::{Sample, Timestamp};
 
-use crate::answer::{Answer, Stats, Value};
+use crate::answer::{Answer, Element, SeriesData, Value};
 use crate::ast::{Expr, ValueType};
+use crate::durations::{self, QueryTimes};
 use crate::eval::{Evaluator, Output};
-use crate::parse::ParseError;
+use crate::parse::{Features, ParseError, parse_with};
 use crate::rows::{self, Row, present};
 use crate::series::{Markers, Reader, Series};
-use crate::storage::{SeriesData, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 use crate::windows::{Span, Steps};
 use crate::workers::{Alone, Workers};
 
@@ -104,6 +105,12 @@ pub struct Engine {
     pub subquery_step: Duration,
     /// Who helps where series are many. Default: nobody.
     pub workers: Arc<dyn Workers>,
+    /// Experimental parts of the language that [`Engine::parse`] takes. Default:
+    /// none.
+    pub features: Features,
+    /// Whether `__type__` says what a counter is, rather than the name's ending.
+    /// Default: no.
+    pub type_and_unit_labels: bool,
 }
 
 impl Default for Engine {
@@ -113,11 +120,18 @@ impl Default for Engine {
             lookback: Duration::from_secs(300),
             subquery_step: Duration::from_secs(60),
             workers: Arc::new(Alone),
+            features: Features::default(),
+            type_and_unit_labels: false,
         }
     }
 }
 
 impl Engine {
+    /// Parses and checks a query of the language that this engine takes.
+    pub fn parse(&self, query: &str) -> Result<Expr, ParseError> {
+        parse_with(query, self.features)
+    }
+
     /// Evaluates at one time. `interrupt` is asked regularly.
     pub fn instant(
         &self,
@@ -126,7 +140,9 @@ impl Engine {
         at: Timestamp,
         interrupt: &(dyn Fn() -> Option<Interrupt> + Sync),
     ) -> Result<Answer, Error> {
-        let mut evaluator = Evaluator::new(self, storage, interrupt, at, at);
+        let times = QueryTimes::default();
+        let expr = &*resolved(expr, times)?;
+        let mut evaluator = Evaluator::new(self, storage, interrupt, at, at, times);
         let steps = Steps { start: at.as_millis(), step: 1, len: 1 };
         let value = if expr.value_type() == ValueType::Matrix {
             let series = evaluator.range_series(expr, &steps)?;
@@ -137,12 +153,15 @@ impl Engine {
                 Output::String(text) => Value::String(at, text),
                 Output::Vector(rows) => {
                     let rows = rows::finish(rows)?;
-                    let sample = |row: Row| (row.labels, Sample { time: at, value: row.values[0] });
-                    Value::Vector(rows.into_iter().map(sample).collect())
+                    let element = |row: Row| {
+                        let point = row.point(0)?;
+                        Some(Element { labels: row.labels, time: at, point })
+                    };
+                    Value::Vector(rows.into_iter().filter_map(element).collect())
                 }
             }
         };
-        Ok(evaluator.annotations.answer(value, evaluator.budget.stats()))
+        Ok(answer(evaluator, value))
     }
 
     /// Evaluates at `start`, `start + step`, and so on up to `end`.
@@ -162,7 +181,9 @@ impl Engine {
                 expr.value_type().name()
             )));
         }
-        let mut evaluator = Evaluator::new(self, storage, interrupt, start, end);
+        let times = QueryTimes { step: steps.step, range: end.as_millis().saturating_sub(start.as_millis()) };
+        let expr = &*resolved(expr, times)?;
+        let mut evaluator = Evaluator::new(self, storage, interrupt, start, end, times);
         let rows = match evaluator.eval(expr, &steps)? {
             Output::Vector(rows) => rows,
             Output::Scalar(values) => vec![Row::new(Default::default(), false, values)],
@@ -171,12 +192,18 @@ impl Engine {
         let mut series: Vec<SeriesData> = rows::finish(rows)?
             .into_iter()
             .map(|row| {
-                let sample = |(i, value)| Sample { time: Timestamp::from_millis(steps.time(i)), value };
-                SeriesData { samples: present(&row.values).map(sample).collect(), labels: row.labels }
+                let time = |step: usize| Timestamp::from_millis(steps.time(step));
+                let sample = |(step, value)| Sample { time: time(step), value };
+                let histogram = |(step, histogram)| (time(step as usize), histogram);
+                SeriesData {
+                    samples: present(&row.values).map(sample).collect(),
+                    labels: row.labels,
+                    histograms: row.histograms.into_iter().map(histogram).collect(),
+                }
             })
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(evaluator.annotations.answer(Value::Matrix(series), evaluator.budget.stats()))
+        Ok(answer(evaluator, Value::Matrix(series)))
     }
 
     fn steps(&self, start: Timestamp, end: Timestamp, step: Duration) -> Result<Steps, Error> {
@@ -204,6 +231,22 @@ impl Engine {
     }
 }
 
+/// The tree with durations that depend on the query's times computed.
+fn resolved(expr: &Expr, times: QueryTimes) -> Result<Cow<'_, Expr>, Error> {
+    if !durations::depends_on_times(expr) {
+        return Ok(Cow::Borrowed(expr));
+    }
+    let mut expr = expr.clone();
+    durations::resolve(&mut expr, times)?;
+    Ok(Cow::Owned(expr))
+}
+
+fn answer(evaluator: Evaluator<'_>, value: Value) -> Answer {
+    let stats = evaluator.budget.stats();
+    let (warnings, infos) = evaluator.annotations.finish();
+    Answer { value, warnings, infos, stats }
+}
+
 /// The answer to `metric[5m]` itself.
 fn matrix(evaluator: &Evaluator<'_>, series: &Series<'_>) -> Result<Vec<SeriesData>, Error> {
     let mut finished: Vec<SeriesData> = Vec::new();
@@ -213,53 +256,24 @@ fn matrix(evaluator: &Evaluator<'_>, series: &Series<'_>) -> Result<Vec<SeriesDa
         let (times, values) = (&reader.samples.times, &reader.samples.values);
         let mut span = Span::default();
         span.advance(times, series.windows.of(0));
-        if span.start == span.end {
+        let (after, until) = series.windows.of(0);
+        let within = |(time, _): &&(Timestamp, _)| after < time.as_millis() && time.as_millis() <= until;
+        let histograms: Vec<_> = reader.samples.histograms.iter().filter(within).cloned().collect();
+        if span.start == span.end && histograms.is_empty() {
             continue;
         }
-        evaluator.budget.charge(2 * (span.end - span.start))?;
+        evaluator.budget.charge(2 * (span.end - span.start + histograms.len()))?;
         let sample =
             |index: usize| Sample { time: Timestamp::from_millis(times[index]), value: values[index] };
         let labels = series.labels(place);
         let drops_name = series.drops_name(place);
         let labels = if drops_name { rows::without_name(labels) } else { labels.clone() };
-        finished.push(SeriesData { labels, samples: (span.start..span.end).map(sample).collect() });
+        let samples = (span.start..span.end).map(sample).collect();
+        finished.push(SeriesData { labels, samples, histograms });
     }
     finished.sort_by(|a, b| a.labels.cmp(&b.labels));
     if finished.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
         return Err(Error::Execution("vector cannot contain metrics with the same labelset".into()));
     }
     Ok(finished)
-}
-
-/// Warnings and infos of one evaluation, each kept once.
-#[derive(Debug, Default)]
-pub(crate) struct Annotations {
-    warnings: BTreeSet<String>,
-    infos: BTreeSet<String>,
-}
-
-/// More annotations than this say nothing new.
-const ANNOTATIONS_MAX: usize = 50;
-
-impl Annotations {
-    pub fn warn(&mut self, text: String) {
-        if self.warnings.len() < ANNOTATIONS_MAX {
-            self.warnings.insert(format!("PromQL warning: {text}"));
-        }
-    }
-
-    pub fn info(&mut self, text: String) {
-        if self.infos.len() < ANNOTATIONS_MAX {
-            self.infos.insert(format!("PromQL info: {text}"));
-        }
-    }
-
-    fn answer(self, value: Value, stats: Stats) -> Answer {
-        Answer {
-            value,
-            warnings: self.warnings.into_iter().collect(),
-            infos: self.infos.into_iter().collect(),
-            stats,
-        }
-    }
 }

@@ -1,20 +1,27 @@
 //! Evaluation of a tree over all steps at once, and of selectors.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lm_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Timestamp, is_stale};
+use lm_model::{
+    Histogram, Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, ResetHint, Samples, Timestamp, is_stale,
+};
 
-use crate::ast::{Expr, Function, Selector};
+use crate::annotations::Annotations;
+use crate::answer::Point;
+use crate::ast::{Call, Expr, Function, Selector};
 use crate::budget::{Ask, Budget, WorkCount};
-use crate::engine::{Annotations, Engine, Error};
+use crate::durations::QueryTimes;
+use crate::engine::{Engine, Error};
 use crate::maker::{Make, RowMaker};
+use crate::mixed::{self, MixedWindow};
 use crate::range_functions::Window;
 use crate::rows::{ABSENT, Row, is_present, present};
 use crate::series::{Markers, Reader, Series};
 use crate::storage::Storage;
-use crate::windows::{Span, Steps, first_after};
-use crate::{aggregate, binary, call};
+use crate::windows::{Span, Steps, Windows, first_after};
+use crate::{aggregate, binary, call, extended, native};
 
 /// The value of an expression at every step.
 pub(crate) enum Output {
@@ -30,9 +37,10 @@ impl Output {
         let text = |row: &Row| row.labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         match self {
             Output::Scalar(values) => values.len(),
-            Output::Vector(rows) => {
-                rows.iter().map(|row| row.values.len() + text(row) / size_of::<f64>()).sum()
-            }
+            Output::Vector(rows) => rows
+                .iter()
+                .map(|row| row.values.len() + text(row) / size_of::<f64>() + row.histograms.len())
+                .sum(),
             Output::String(_) => 0,
         }
     }
@@ -46,6 +54,12 @@ pub(crate) struct Evaluator<'a> {
     /// Bounds of the whole query, for `@ start()` and `@ end()`.
     pub query_start: Timestamp,
     pub query_end: Timestamp,
+    /// For `step()` and `range()`.
+    pub times: QueryTimes,
+    /// Whether histograms that say nothing about a reset are compared with the
+    /// one before, so that sums of them notice a collision. Prometheus does so
+    /// where only counts and sums are asked for (`HistogramStatsIterator`).
+    pub resolves_hints: bool,
     work: WorkCount,
     depth: usize,
 }
@@ -57,6 +71,7 @@ impl<'a> Evaluator<'a> {
         interrupt: Ask<'a>,
         query_start: Timestamp,
         query_end: Timestamp,
+        times: QueryTimes,
     ) -> Self {
         Evaluator {
             engine,
@@ -65,6 +80,8 @@ impl<'a> Evaluator<'a> {
             storage,
             query_start,
             query_end,
+            times,
+            resolves_hints: false,
             work: WorkCount::default(),
             depth: 0,
         }
@@ -94,6 +111,9 @@ impl<'a> Evaluator<'a> {
                 Output::Scalar(vec![*value; steps.len])
             }
             Expr::String(text) => Output::String(text.clone()),
+            Expr::Selector(selector) if selector.extension.is_some() => {
+                Output::Vector(extended::instants(self, selector, steps)?)
+            }
             Expr::Selector(selector) => Output::Vector(self.instant_rows(selector, steps, Take::Value)?),
             Expr::Range(_) | Expr::Subquery(_) => {
                 return Err(Error::BadData("a range vector is not allowed here".into()));
@@ -103,6 +123,9 @@ impl<'a> Evaluator<'a> {
                 Output::Vector(mut rows) => {
                     for row in &mut rows {
                         row.map(|value| -value);
+                        for (_, histogram) in &mut row.histograms {
+                            native::multiply(Arc::make_mut(histogram), -1.0);
+                        }
                         row.drops_name = true;
                     }
                     Output::Vector(rows)
@@ -146,6 +169,10 @@ impl<'a> Evaluator<'a> {
         }
         let windows = &found.windows;
         self.map_series(&found, false, Markers::Kept, |reader, row| {
+            if !reader.samples.histograms.is_empty() {
+                mixed_instants(&reader.samples, windows, take, row);
+                return Ok(());
+            }
             let (times, samples) = (&reader.samples.times, &reader.samples.values);
             let mut end = 0;
             for (step, value) in row.values.iter_mut().enumerate() {
@@ -196,6 +223,9 @@ impl<'a> Evaluator<'a> {
             if reader.samples.is_empty() {
                 continue;
             }
+            if self.resolves_hints && found.is_stored() {
+                resolve_hints(&mut reader.samples.histograms);
+            }
             self.budget.charge(found.windows.len())?;
             let values = vec![ABSENT; found.windows.len()];
             let drops_name = drops_name || found.drops_name(place);
@@ -211,36 +241,127 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Calls `f(window, step)` for every series and step with at least one
-    /// sample, and makes a row of what it returns.
+    /// sample, and makes a row of what it returns. Where there are histograms, the
+    /// called function says what becomes of them.
     pub fn map_windows(
         &self,
         found: &Series<'_>,
         drops_name: bool,
+        call: &Call,
         mut f: impl FnMut(&Window<'_>, usize) -> Option<f64>,
     ) -> Result<Vec<Row>, Error> {
         let windows = &found.windows;
         self.map_series(found, drops_name, Markers::Dropped, |reader, row| {
-            let mut span = Span::default();
-            for (step, value) in row.values.iter_mut().enumerate() {
-                let (after, until) = windows.of(step);
-                span.advance(&reader.samples.times, (after, until));
+            let has_histograms = !reader.samples.histograms.is_empty();
+            let (mut span, mut native) = (Span::default(), Span::default());
+            for step in 0..windows.len() {
+                let bounds = windows.of(step);
+                span.advance(&reader.samples.times, bounds);
                 reader.count_work(1 + span.end - span.start)?;
+                let Samples { times, values, histograms } = &reader.samples;
                 let window = Window {
-                    times: &reader.samples.times[span.start..span.end],
-                    values: &reader.samples.values[span.start..span.end],
-                    after,
-                    until,
+                    times: &times[span.start..span.end],
+                    values: &values[span.start..span.end],
+                    after: bounds.0,
+                    until: bounds.1,
                     range_millis: windows.range_millis,
                     now: windows.steps.time(step),
                 };
+                if has_histograms {
+                    native.start += within(&histograms[native.start..], bounds.0);
+                    native.end = native.end.max(native.start);
+                    native.end += within(&histograms[native.end..], bounds.1);
+                    let histograms = &histograms[native.start..native.end];
+                    if !histograms.is_empty() {
+                        let point = self.mixed(call, row, &window, histograms, || f(&window, step));
+                        let buckets = |(_, of): &(Timestamp, Arc<Histogram>)| of.positive_counts.len() + 1;
+                        let work = histograms.iter().map(buckets).sum();
+                        reader.count_work(work)?;
+                        if let Some(point) = point {
+                            row.set(step, point);
+                        }
+                        continue;
+                    }
+                }
                 if !window.times.is_empty()
                     && let Some(result) = f(&window, step)
                 {
-                    *value = result;
+                    row.values[step] = result;
                 }
             }
             Ok(())
         })
+    }
+
+    /// A function's value for a window with histograms.
+    fn mixed(
+        &self,
+        call: &Call,
+        row: &Row,
+        window: &Window<'_>,
+        histograms: &[(Timestamp, Arc<Histogram>)],
+        numbers: impl FnOnce() -> Option<f64>,
+    ) -> Option<Point> {
+        let window = MixedWindow {
+            times: window.times,
+            values: window.values,
+            histograms,
+            after: window.after,
+            until: window.until,
+            range_millis: window.range_millis,
+        };
+        let name = row.labels.metric_name();
+        mixed::apply(call.function, &window, numbers, &mut |note| {
+            self.annotations.add(note, name, call.arg_span(0));
+        })
+    }
+}
+
+fn resolve_hints(histograms: &mut [(Timestamp, Arc<Histogram>)]) {
+    for index in 1..histograms.len() {
+        let (before, now) = (&histograms[index - 1].1, &histograms[index].1);
+        if now.reset_hint != ResetHint::Unknown || now.is_stale() {
+            continue;
+        }
+        let hint = if native::is_reset(now, before) { ResetHint::Reset } else { ResetHint::NotReset };
+        Arc::make_mut(&mut histograms[index].1).reset_hint = hint;
+    }
+}
+
+/// How many histograms at the front are no later than a time.
+fn within(histograms: &[(Timestamp, Arc<Histogram>)], time: i64) -> usize {
+    histograms.iter().take_while(|(at, _)| at.as_millis() <= time).count()
+}
+
+/// The latest sample of each step, of a series with histograms.
+fn mixed_instants(samples: &Samples, windows: &Windows, take: Take, row: &mut Row) {
+    let (mut end, mut native_end) = (0, 0);
+    for step in 0..windows.len() {
+        let (after, until) = windows.of(step);
+        end = first_after(&samples.times, end, until);
+        native_end += within(&samples.histograms[native_end..], until);
+        let number = end.checked_sub(1).map(|at| (samples.times[at], samples.values[at]));
+        let native = native_end.checked_sub(1).map(|at| &samples.histograms[at]);
+        let (time, point) = match (number, native) {
+            (Some((time, value)), Some((at, _))) if time > at.as_millis() => (time, Point::Number(value)),
+            (_, Some((at, histogram))) => (at.as_millis(), Point::Histogram(histogram.clone())),
+            (Some((time, value)), None) => (time, Point::Number(value)),
+            (None, None) => continue,
+        };
+        let is_stale = match &point {
+            Point::Number(value) => is_stale(*value),
+            Point::Histogram(histogram) => histogram.is_stale(),
+        };
+        if time <= after || is_stale {
+            continue;
+        }
+        row.set(
+            step,
+            match take {
+                Take::Value => point,
+                Take::Time => Point::Number(Timestamp::from_millis(time).as_seconds_f64()),
+            },
+        );
     }
 }
 
@@ -273,9 +394,7 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 pub(crate) fn absence(rows: &[Row], labels: Labels, steps: &Steps) -> Row {
     let mut values = vec![1.0; steps.len];
     for row in rows {
-        for (step, _) in present(&row.values) {
-            values[step] = ABSENT;
-        }
+        row.for_each_present(|step| values[step] = ABSENT);
     }
     Row::new(labels, false, values)
 }

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use lm_model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::ast::*;
-use crate::parse::{ParseError, parse};
+use crate::parse::{Features, ParseError, parse_with};
 use crate::text;
 
 /// `query` in its canonical form. One that cannot be written so is answered as
@@ -15,11 +15,15 @@ use crate::text;
 /// # Errors
 ///
 /// When the text is no query.
-pub fn format(query: &str) -> Result<String, ParseError> {
-    let meant = parse(query)?;
+pub fn format(query: &str, features: Features) -> Result<String, ParseError> {
+    let meant = parse_with(query, features)?;
     let text = meant.to_string();
     // NaN is no equal of itself, and a selector may name its metric twice.
-    Ok(if parse(&text).is_ok_and(|again| again == meant) { text } else { query.trim().to_owned() })
+    Ok(if parse_with(&text, features).is_ok_and(|again| again == meant) {
+        text
+    } else {
+        query.trim().to_owned()
+    })
 }
 
 impl Display for Expr {
@@ -29,22 +33,24 @@ impl Display for Expr {
             Expr::String(value) => quoted(f, value),
             Expr::Selector(selector) => {
                 series(f, selector)?;
-                modifiers(f, selector.at, selector.offset_millis)
+                selector_modifiers(f, selector)
             }
-            Expr::Range(RangeSelector { selector, range_millis }) => {
+            Expr::Range(RangeSelector { selector, range_millis, range }) => {
                 series(f, selector)?;
-                write!(f, "[{}]", Duration(*range_millis))?;
-                modifiers(f, selector.at, selector.offset_millis)
+                write!(f, "[{}]", Length(*range_millis, range))?;
+                selector_modifiers(f, selector)
             }
             Expr::Subquery(subquery) => {
-                let Subquery { expr, range_millis, step_millis, offset_millis, at } = &**subquery;
+                let Subquery {
+                    expr, range_millis, step_millis, offset_millis, at, range, step, offset, ..
+                } = &**subquery;
                 enclosed(f, expr, matches!(expr, Expr::Binary(_) | Expr::Negate(_)))?;
-                write!(f, "[{}:", Duration(*range_millis))?;
-                if let Some(step) = step_millis {
-                    write!(f, "{}", Duration(*step))?;
+                write!(f, "[{}:", Length(*range_millis, range))?;
+                if let Some(millis) = step_millis {
+                    write!(f, "{}", Length(*millis, step))?;
                 }
                 f.write_char(']')?;
-                modifiers(f, *at, *offset_millis)
+                modifiers(f, *at, *offset_millis, offset)
             }
             Expr::Negate(inner) => {
                 f.write_char('-')?;
@@ -52,7 +58,7 @@ impl Display for Expr {
             }
             Expr::Binary(operation) => binary(f, operation),
             Expr::Aggregate(of) => aggregate(f, of),
-            Expr::Call(Call { function, args }) => {
+            Expr::Call(Call { function, args, .. }) => {
                 write!(f, "{}(", function.name())?;
                 list(f, args)?;
                 f.write_char(')')
@@ -80,7 +86,7 @@ fn enclosed(f: &mut Formatter<'_>, expr: &Expr, needs: bool) -> fmt::Result {
 }
 
 fn binary(f: &mut Formatter<'_>, operation: &Binary) -> fmt::Result {
-    let Binary { op, left, right, returns_bool, matching } = operation;
+    let Binary { op, left, right, returns_bool, matching, .. } = operation;
     let own = op.precedence();
     let is_power = *op == BinaryOp::Pow;
     enclosed(f, left, precedence(left) < own || (is_power && precedence(left) == own))?;
@@ -99,6 +105,18 @@ fn binary(f: &mut Formatter<'_>, operation: &Binary) -> fmt::Result {
     }
     if matching.cardinality != Cardinality::OneToOne {
         labels(f, &matching.include)?;
+    }
+    match (matching.fill_left, matching.fill_right) {
+        (Some(left), Some(right)) if left == right || (left.is_nan() && right.is_nan()) => {
+            write!(f, " fill({})", text::number(left))?;
+        }
+        (left, right) => {
+            for (name, value) in [("fill_left", left), ("fill_right", right)] {
+                if let Some(value) = value {
+                    write!(f, " {name}({})", text::number(value))?;
+                }
+            }
+        }
     }
     f.write_char(' ')?;
     // A sign may stand before any operand on the right.
@@ -180,7 +198,20 @@ fn series(f: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {
     if parts.is_empty() { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
 }
 
-fn modifiers(f: &mut Formatter<'_>, at: Option<At>, offset_millis: i64) -> fmt::Result {
+fn selector_modifiers(f: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {
+    modifiers(f, selector.at, selector.offset_millis, &selector.offset)?;
+    match selector.extension {
+        None => Ok(()),
+        Some(extension) => write!(f, " {}", extension.name()),
+    }
+}
+
+fn modifiers(
+    f: &mut Formatter<'_>,
+    at: Option<At>,
+    offset_millis: i64,
+    offset: &Option<Box<Duration>>,
+) -> fmt::Result {
     match at {
         None => {}
         Some(At::Start) => f.write_str(" @ start()")?,
@@ -194,16 +225,44 @@ fn modifiers(f: &mut Formatter<'_>, at: Option<At>, offset_millis: i64) -> fmt::
             write!(f, " @ {sign}{}.{:03}", millis / 1000, millis % 1000)?;
         }
     }
-    if offset_millis != 0 {
+    if let Some(offset) = offset {
+        write!(f, " offset ({offset})")?;
+    } else if offset_millis != 0 {
         let sign = if offset_millis < 0 { "-" } else { "" };
-        write!(f, " offset {sign}{}", Duration(offset_millis.saturating_abs()))?;
+        write!(f, " offset {sign}{}", Millis(offset_millis.saturating_abs()))?;
     }
     Ok(())
 }
 
-struct Duration(i64);
+/// A range or step: milliseconds, or what they depend on.
+struct Length<'a>(i64, &'a Option<Box<Duration>>);
+
+impl Display for Length<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(duration) => duration.fmt(f),
+            None => Millis(self.0).fmt(f),
+        }
+    }
+}
 
 impl Display for Duration {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Duration::Seconds(seconds) => f.write_str(&text::number(*seconds)),
+            Duration::Step => f.write_str("step()"),
+            Duration::Range => f.write_str("range()"),
+            Duration::Negate(inner) => write!(f, "-({inner})"),
+            Duration::Binary(op, left, right) => write!(f, "({left} {} {right})", op.symbol()),
+            Duration::Min(left, right) => write!(f, "min_of({left}, {right})"),
+            Duration::Max(left, right) => write!(f, "max_of({left}, {right})"),
+        }
+    }
+}
+
+struct Millis(i64);
+
+impl Display for Millis {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const UNITS: [(&str, i64); 5] =
             [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -249,6 +308,7 @@ mod tests {
 
     #[test]
     fn queries_have_one_form() {
+        let format = |query: &str| format(query, Features::all());
         let check = |query: &str, expected: &str| assert_eq!(format(query).unwrap(), expected, "{query}");
         check("  a+  b", "a + b");
         check("sum( rate( x[300s] ) )by(job)", "sum by (job) (rate(x[5m]))");
@@ -266,6 +326,12 @@ mod tests {
         check("(a + b)[1h:] offset -1h30m @ 5", "(a + b)[1h:] @ 5.000 offset -1h30m");
         check("a @ end() offset 36h", "a @ end() offset 36h");
         check("NaN", "NaN");
+        check("rate(a[2*(5m+30s)] anchored)", "rate(a[11m] anchored)");
+        check("a @ 5 offset (step()*2) smoothed", "a @ 5.000 offset ((step() * 2)) smoothed");
+        check("a + on(x) fill(0) b", "a + on (x) fill(0) b");
+        check("a - fill_right(-1) fill_left(2) b", "a - fill_left(2) fill_right(-1) b");
+        check("a >/ 1 </ 2", "a >/ 1 </ 2");
+        check("info(a, {b=~'.*'})", "info(a, {b=~\".*\"})");
         check("1e3 + 0x1f", "1000 + 31");
         assert!(format("sum(").is_err());
     }

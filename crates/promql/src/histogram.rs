@@ -1,11 +1,15 @@
-//! Classic histograms: counters with an `le` label, cumulative up to it.
+//! Quantiles and shares of the histograms of a vector: classic ones, which are
+//! counters with an `le` label, cumulative up to it, and native ones.
 
 use std::collections::HashMap;
 
-use lm_model::Labels;
+use lm_model::{Histogram, Labels};
 
+use crate::annotations::{Annotations, Note, Raised};
+use crate::ast::Span;
 use crate::engine::Error;
 use crate::eval::Evaluator;
+use crate::native::{self, Nans};
 use crate::rows::{ABSENT, Row, is_present};
 use crate::text;
 use crate::windows::Steps;
@@ -25,8 +29,16 @@ pub(crate) struct Bucket {
 /// Buckets of one histogram, sorted, upper bounds distinct, counts ascending.
 pub(crate) struct Buckets {
     buckets: Vec<Bucket>,
-    /// Whether counts had to be raised.
-    pub is_forced_monotonic: bool,
+    /// Counts that had to be raised.
+    raised: Option<RaisedBuckets>,
+}
+
+/// The lowest and the highest bucket that were raised, and by how much at most.
+#[derive(Clone, Copy)]
+struct RaisedBuckets {
+    lowest: f64,
+    highest: f64,
+    by_at_most: f64,
 }
 
 impl Buckets {
@@ -43,19 +55,29 @@ impl Buckets {
             }
             is_same
         });
-        let mut is_forced_monotonic = false;
+        let mut raised: Option<RaisedBuckets> = None;
         let mut before = buckets[0].count;
         for bucket in &mut buckets[1..] {
             if almost_equal(before, bucket.count) {
                 bucket.count = before;
             } else if bucket.count < before {
+                let by = before - bucket.count;
+                let so_far = raised.unwrap_or(RaisedBuckets {
+                    lowest: bucket.upper,
+                    highest: bucket.upper,
+                    by_at_most: by,
+                });
+                raised = Some(RaisedBuckets {
+                    lowest: so_far.lowest.min(bucket.upper),
+                    highest: so_far.highest.max(bucket.upper),
+                    by_at_most: so_far.by_at_most.max(by),
+                });
                 bucket.count = before;
-                is_forced_monotonic = true;
             } else {
                 before = bucket.count;
             }
         }
-        Some(Buckets { buckets, is_forced_monotonic })
+        Some(Buckets { buckets, raised })
     }
 
     fn total(&self) -> f64 {
@@ -138,63 +160,150 @@ fn almost_equal(a: f64, b: f64) -> bool {
     difference / sum.min(f64::MAX) < SMALL_DELTA
 }
 
-/// Applies `f(buckets, step)` to every histogram among `rows`.
-pub(crate) fn map(
-    evaluator: &mut Evaluator<'_>,
-    rows: Vec<Row>,
-    steps: &Steps,
-    mut f: impl FnMut(&Buckets, usize) -> f64,
-) -> Result<Vec<Row>, Error> {
-    let mut places: HashMap<Labels, usize> = HashMap::new();
-    let mut histograms: Vec<(Labels, Vec<(f64, Row)>)> = Vec::new();
-    for row in rows {
-        let le = row.labels.get(BUCKET_LABEL).unwrap_or("");
-        let Some(upper) = text::bucket_bound(le) else {
-            evaluator.annotations.warn(format!(
-                "bucket label \"le\" is missing or has a malformed value of {le:?} for metric name {:?}",
-                row.labels.metric_name()
-            ));
-            continue;
-        };
-        let mut builder = row.labels.to_builder();
-        builder.remove(BUCKET_LABEL);
-        let labels = builder.build();
-        let place = *places.entry(labels.clone()).or_insert_with(|| {
-            histograms.push((labels, Vec::new()));
-            histograms.len() - 1
-        });
-        histograms[place].1.push((upper, row));
-    }
-    let mut results = Vec::with_capacity(histograms.len());
-    for (labels, members) in histograms {
-        evaluator.charge(steps.len)?;
-        let mut values = vec![ABSENT; steps.len];
-        let mut is_forced_monotonic = false;
-        for (step, value) in values.iter_mut().enumerate() {
-            evaluator.count_work(members.len())?;
-            let buckets: Vec<Bucket> = members
-                .iter()
-                .filter(|(_, row)| is_present(row.values[step]))
-                .map(|(upper, row)| Bucket { upper: *upper, count: row.values[step] })
-                .collect();
-            if buckets.is_empty() {
+/// The histograms of a vector: classic ones by their buckets, native ones.
+pub(crate) struct Histograms {
+    /// Labels without `le`; each bucket's bound and counts.
+    classic: Vec<(Labels, Vec<(f64, Row)>)>,
+    native: Vec<Row>,
+}
+
+impl Histograms {
+    /// Where both kinds have the same labels at the same step, neither counts
+    /// (`resetHistograms` of Prometheus' `promql/engine.go`).
+    pub fn new(annotations: &Annotations, rows: Vec<Row>, span: Span) -> Self {
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut classic: Vec<(Labels, Vec<(f64, Row)>)> = Vec::new();
+        let mut native: Vec<Row> = Vec::new();
+        for mut row in rows {
+            if !row.histograms.is_empty() {
+                let histograms = std::mem::take(&mut row.histograms);
+                native.push(Row { histograms, ..Row::new(row.labels.clone(), row.drops_name, Vec::new()) });
+                if row.is_empty() {
+                    continue;
+                }
+            }
+            let le = row.labels.get(BUCKET_LABEL).unwrap_or("");
+            let Some(upper) = text::bucket_bound(le) else {
+                annotations.add(Note::BadBucketLabel(le.to_owned()), row.labels.metric_name(), span);
                 continue;
-            }
-            *value = f64::NAN;
-            if let Some(buckets) = Buckets::new(buckets) {
-                is_forced_monotonic |= buckets.is_forced_monotonic;
-                *value = f(&buckets, step);
-            }
+            };
+            let mut builder = row.labels.to_builder();
+            builder.remove(BUCKET_LABEL);
+            let labels = builder.build();
+            let place = *places.entry(labels.clone()).or_insert_with(|| {
+                classic.push((labels, Vec::new()));
+                classic.len() - 1
+            });
+            classic[place].1.push((upper, row));
         }
-        if is_forced_monotonic {
-            evaluator.annotations.info(format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see \
-                 https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) \
-                 for metric name {:?}",
-                labels.metric_name()
-            ));
+        for row in &mut native {
+            let Some(place) = places.get(&row.labels) else { continue };
+            let buckets = &mut classic[*place].1;
+            row.histograms.retain(|(step, _)| {
+                let step = *step as usize;
+                let conflicts = buckets.iter().any(|(_, bucket)| is_present(bucket.values[step]));
+                buckets.iter_mut().for_each(|(_, bucket)| bucket.values[step] = ABSENT);
+                if conflicts {
+                    annotations.add(Note::MixedClassicAndNative, row.labels.metric_name(), span);
+                }
+                !conflicts
+            });
         }
-        results.push(Row::new(labels, true, values));
+        Histograms { classic, native }
     }
-    Ok(results)
+
+    /// Rows of `of_native(histogram, step)` and `of_classic(buckets, step)`.
+    pub fn map(
+        &self,
+        evaluator: &mut Evaluator<'_>,
+        steps: &Steps,
+        spans: Spans,
+        of_native: impl Fn(&Histogram, usize) -> Estimated,
+        of_classic: impl Fn(&Buckets, usize) -> f64,
+    ) -> Result<Vec<Row>, Error> {
+        let mut results = Vec::with_capacity(self.native.len() + self.classic.len());
+        for row in &self.native {
+            evaluator.charge(steps.len)?;
+            let mut values = vec![ABSENT; steps.len];
+            let name = row.labels.metric_name();
+            for (step, histogram) in &row.histograms {
+                evaluator
+                    .count_work(histogram.positive_counts.len() + histogram.negative_counts.len() + 1)?;
+                let Estimated { value, note } = of_native(histogram, *step as usize);
+                values[*step as usize] = value;
+                if let Some(note) = note {
+                    evaluator.annotations.add(note, name, spans.native);
+                }
+            }
+            results.push(Row::new(row.labels.clone(), true, values));
+        }
+        for (labels, members) in &self.classic {
+            results.push(classic_row(evaluator, steps, spans.classic, labels, members, &of_classic)?);
+        }
+        Ok(results)
+    }
+}
+
+/// Where annotations about native and about classic histograms point.
+#[derive(Clone, Copy)]
+pub(crate) struct Spans {
+    pub native: Span,
+    /// `None`: that counts had to be raised does not matter.
+    pub classic: Option<Span>,
+}
+
+/// A value, and what is to be said about it.
+pub(crate) struct Estimated {
+    pub value: f64,
+    pub note: Option<Note>,
+}
+
+fn classic_row(
+    evaluator: &mut Evaluator<'_>,
+    steps: &Steps,
+    span: Option<Span>,
+    labels: &Labels,
+    members: &[(f64, Row)],
+    f: impl Fn(&Buckets, usize) -> f64,
+) -> Result<Row, Error> {
+    evaluator.charge(steps.len)?;
+    let mut values = vec![ABSENT; steps.len];
+    for (step, value) in values.iter_mut().enumerate() {
+        evaluator.count_work(members.len())?;
+        let buckets: Vec<Bucket> = members
+            .iter()
+            .filter(|(_, row)| is_present(row.values[step]))
+            .map(|(upper, row)| Bucket { upper: *upper, count: row.values[step] })
+            .collect();
+        if buckets.is_empty() {
+            continue;
+        }
+        *value = f64::NAN;
+        if let Some(buckets) = Buckets::new(buckets) {
+            *value = f(&buckets, step);
+            if let (Some(span), Some(raised)) = (span, buckets.raised) {
+                let RaisedBuckets { lowest, highest, by_at_most } = raised;
+                let time = steps.time(step);
+                let raised = Raised { lowest, highest, by_at_most, count: 1, first: time, last: time };
+                evaluator.annotations.add(Note::ForcedMonotonic(raised), labels.metric_name(), span);
+            }
+        }
+    }
+    Ok(Row::new(labels.clone(), true, values))
+}
+
+/// Of `histogram_quantile` and of each value of `histogram_quantiles`.
+pub(crate) fn native_quantile(q: f64, histogram: &Histogram) -> Estimated {
+    let native::Estimate { value, nans } = native::quantile(q, histogram);
+    let note = match nans {
+        Nans::None => None,
+        Nans::Decide => Some(Note::QuantileIsNan),
+        Nans::Skew => Some(Note::QuantileIsSkewed),
+    };
+    Estimated { value, note }
+}
+
+pub(crate) fn native_fraction(lower: f64, upper: f64, histogram: &Histogram) -> Estimated {
+    let native::Estimate { value, nans } = native::fraction(lower, upper, histogram);
+    Estimated { value, note: (nans != Nans::None).then_some(Note::FractionWithoutNans) }
 }

@@ -8,22 +8,28 @@
 //! functions are not supported.
 
 mod aggregate;
+mod annotations;
 mod answer;
 mod ast;
 mod binary;
 mod budget;
 mod call;
 mod dates;
+mod durations;
 mod engine;
 mod eval;
+mod extended;
 mod fold;
 mod format;
 mod grouping;
 mod histogram;
+mod info;
 mod label_functions;
 mod layout;
+mod limit;
 mod maker;
-#[allow(dead_code, unused_imports, reason = "the evaluator does not hold histograms yet")]
+mod mixed;
+mod mixed_aggregate;
 mod native;
 mod parse;
 mod partial;
@@ -37,13 +43,14 @@ mod text;
 mod windows;
 mod workers;
 
-pub use answer::{Answer, Stats, Value};
+pub use answer::{Answer, Element, Point, SeriesData, Stats, Value};
 pub use ast::{
-    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, Function, Grouping, Matching,
-    RangeSelector, Selector, Subquery, ValueType,
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, Extension, Function,
+    Grouping, Matching, RangeSelector, Selector, Span, Subquery, ValueType,
 };
 pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
 pub use format::format;
-pub use parse::{ParseError, Place, QUERY_BYTES_MAX, parse};
-pub use storage::{Hints, SelectRequest, Selected, SeriesData, Storage, StorageError};
+pub use native::{Bucket, buckets};
+pub use parse::{Features, ParseError, Place, QUERY_BYTES_MAX, parse, parse_with};
+pub use storage::{Hints, SelectRequest, Selected, Storage, StorageError};
 pub use workers::{Alone, Workers};

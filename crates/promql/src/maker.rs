@@ -24,8 +24,8 @@ pub(crate) enum Make {
     Values,
     /// Its time, in seconds.
     Times,
-    /// A function of the windows, and its scalar argument at each step.
-    Function(Function, Option<Vec<f64>>),
+    /// A function of the windows, and its scalar arguments at each step.
+    Function(Function, Vec<Vec<f64>>),
 }
 
 pub(crate) struct RowMaker<'s, 'a> {
@@ -35,12 +35,13 @@ pub(crate) struct RowMaker<'s, 'a> {
 }
 
 impl Make {
-    /// The scalar argument at a step.
-    pub fn param(&self, step: usize) -> f64 {
-        match self {
-            Make::Function(_, Some(params)) => params[step],
+    /// The scalar arguments at a step.
+    pub fn params(&self, step: usize) -> [f64; 2] {
+        let param = |index: usize| match self {
+            Make::Function(_, params) => params.get(index).map_or(f64::NAN, |values| values[step]),
             _ => f64::NAN,
-        }
+        };
+        [param(0), param(1)]
     }
 }
 
@@ -155,7 +156,7 @@ fn each_window(
             range_millis: windows.range_millis,
             now: windows.steps.time(step),
         };
-        if let Some(result) = range_functions::apply(function, &window, make.param(step)) {
+        if let Some(result) = range_functions::apply(function, &window, make.params(step)) {
             *value = result;
         }
     }

@@ -29,9 +29,9 @@ impl Window<'_> {
     }
 }
 
-/// `None` where the function has no value for so few samples. `param` is the
-/// scalar argument, where there is one.
-pub(crate) fn apply(function: Function, window: &Window<'_>, param: f64) -> Option<f64> {
+/// `None` where the function has no value for so few samples. `params` are the
+/// scalar arguments, where there are any.
+pub(crate) fn apply(function: Function, window: &Window<'_>, params: [f64; 2]) -> Option<f64> {
     use Function::*;
     Some(match function {
         Rate => extrapolated(window, true, Factors::PerSecond)?,
@@ -42,7 +42,7 @@ pub(crate) fn apply(function: Function, window: &Window<'_>, param: f64) -> Opti
         Deriv => linear_regression(window, window.times[0])?.0,
         PredictLinear => {
             let (slope, intercept) = linear_regression(window, window.now)?;
-            slope * param + intercept
+            slope * params[0] + intercept
         }
         Changes => window.pairs().filter(|(a, b)| a != b && !(a.is_nan() && b.is_nan())).count() as f64,
         Resets => window.pairs().filter(|(a, b)| b < a).count() as f64,
@@ -56,9 +56,44 @@ pub(crate) fn apply(function: Function, window: &Window<'_>, param: f64) -> Opti
         PresentOverTime => 1.0,
         StdvarOverTime => sums::variance(window.values())?,
         StddevOverTime => sums::variance(window.values())?.sqrt(),
-        QuantileOverTime => sums::quantile(param, &mut window.values.to_vec()),
+        QuantileOverTime => sums::quantile(params[0], &mut window.values.to_vec()),
+        MadOverTime => {
+            if window.values.iter().any(|value| value.is_nan()) {
+                return Some(f64::NAN);
+            }
+            let median = sums::quantile(0.5, &mut window.values.to_vec());
+            sums::quantile(0.5, &mut window.values().map(|value| (value - median).abs()).collect::<Vec<_>>())
+        }
+        DoubleExponentialSmoothing => smoothed(window.values, params[0], params[1])?,
+        TsOfFirstOverTime => seconds(*window.times.first()?),
+        TsOfLastOverTime => seconds(*window.times.last()?),
+        TsOfMaxOverTime => seconds(time_of(window, |value, max| value >= max)?),
+        TsOfMinOverTime => seconds(time_of(window, |value, min| value <= min)?),
         _ => return None,
     })
+}
+
+/// The last time at which a value was the extreme one.
+fn time_of(window: &Window<'_>, replaces: impl Fn(f64, f64) -> bool) -> Option<i64> {
+    let samples = window.times.iter().copied().zip(window.values());
+    let extreme = |best: (i64, f64), next: (i64, f64)| {
+        if replaces(next.1, best.1) || best.1.is_nan() { next } else { best }
+    };
+    samples.reduce(extreme).map(|(time, _)| time)
+}
+
+/// Double exponential smoothing (Holt's linear method).
+fn smoothed(values: &[f64], smoothing_factor: f64, trend_factor: f64) -> Option<f64> {
+    let [first, second, ..] = values else { return None };
+    let (mut before, mut level, mut trend) = (0.0, *first, second - first);
+    for (index, value) in values[1..].iter().enumerate() {
+        if index > 0 {
+            trend = trend_factor * (level - before) + (1.0 - trend_factor) * trend;
+        }
+        let next = smoothing_factor * value + (1.0 - smoothing_factor) * (level + trend);
+        (before, level) = (level, next);
+    }
+    Some(level)
 }
 
 fn seconds(millis: i64) -> f64 {
@@ -164,7 +199,7 @@ mod tests {
         let (after, until) = (0, 60_000);
         let window =
             Window { times: &times, values: &values, after, until, range_millis: 60_000, now: until };
-        assert_eq!(apply(function, &window, f64::NAN), expected, "{function:?} {samples:?}");
+        assert_eq!(apply(function, &window, [f64::NAN; 2]), expected, "{function:?} {samples:?}");
     }
 
     #[test]

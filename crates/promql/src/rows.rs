@@ -1,11 +1,11 @@
 //! Intermediate results: series over all steps at once.
-#![allow(dead_code, reason = "the evaluator does not hold histograms yet")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use lm_model::{Histogram, Labels, METRIC_NAME, STALE_NAN_BITS};
 
+use crate::answer::Point;
 use crate::engine::Error;
 
 /// The value of a step at which a series has none. The bits of the staleness
@@ -28,13 +28,6 @@ pub(crate) struct Row {
     /// Native histograms of steps, ascending, at which there is no number. Few
     /// rows have any, so what handles numbers only need not look here.
     pub histograms: Vec<(u32, Arc<Histogram>)>,
-}
-
-/// What a row has at one step.
-#[derive(Clone, Debug)]
-pub(crate) enum Point {
-    Number(f64),
-    Histogram(Arc<Histogram>),
 }
 
 impl Row {
@@ -96,12 +89,17 @@ pub(crate) fn present(values: &[f64]) -> impl Iterator<Item = (usize, f64)> + '_
     values.iter().copied().enumerate().filter(|(_, value)| is_present(*value))
 }
 
+/// Labels that say what a metric is, and go when it is no longer that.
+pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+
 pub(crate) fn without_name(labels: &Labels) -> Labels {
-    if labels.get(METRIC_NAME).is_none() {
+    if METADATA_LABELS.iter().all(|name| labels.get(name).is_none()) {
         return labels.clone();
     }
     let mut builder = labels.to_builder();
-    builder.remove(METRIC_NAME);
+    METADATA_LABELS.iter().for_each(|name| {
+        builder.remove(name);
+    });
     builder.build()
 }
 

@@ -3,9 +3,11 @@
 //! What a query holds of stored series is one series' samples per thread, in
 //! buffers that are used again and again.
 
-use lm_model::{Labels, Samples, TimeRange, Timestamp, is_stale};
+use std::sync::Arc;
 
-use crate::ast::{At, Expr, Selector, Subquery};
+use lm_model::{Histogram, Labels, ResetHint, Samples, TimeRange, Timestamp, is_stale};
+
+use crate::ast::{At, Expr, Extension, Selector, Subquery};
 use crate::budget::{Budget, WorkCount};
 use crate::engine::Error;
 use crate::eval::{Evaluator, millis};
@@ -40,6 +42,10 @@ impl Series<'_> {
             Origin::Stored { order, .. } => order.len(),
             Origin::Computed { rows, .. } => rows.len(),
         }
+    }
+
+    pub fn is_stored(&self) -> bool {
+        matches!(self.origin, Origin::Stored { .. })
     }
 
     pub fn labels(&self, place: usize) -> &Labels {
@@ -78,6 +84,10 @@ impl Series<'_> {
                     samples.times.push(steps.time(step));
                     samples.values.push(value);
                 }
+                for (step, histogram) in &rows[place].histograms {
+                    let time = Timestamp::from_millis(steps.time(*step as usize));
+                    samples.histograms.push((time, without_hint(histogram)));
+                }
                 budget.charge(samples.len())?;
                 budget.release(samples.len());
             }
@@ -106,6 +116,7 @@ impl<'b> Reader<'b> {
 }
 
 fn drop_markers(samples: &mut Samples) {
+    samples.histograms.retain(|(_, histogram)| !histogram.is_stale());
     if !samples.values.iter().any(|value| is_stale(*value)) {
         return;
     }
@@ -119,6 +130,16 @@ fn drop_markers(samples: &mut Samples) {
     }
     times.truncate(kept);
     values.truncate(kept);
+}
+
+/// What a hint says is of the stored neighbour: a subquery may have left that
+/// out, or have taken the same sample twice.
+fn without_hint(histogram: &Arc<Histogram>) -> Arc<Histogram> {
+    let mut histogram = histogram.clone();
+    if matches!(histogram.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+        Arc::make_mut(&mut histogram).reset_hint = ResetHint::Unknown;
+    }
+    histogram
 }
 
 impl<'a> Evaluator<'a> {
@@ -156,7 +177,10 @@ impl<'a> Evaluator<'a> {
             return Err(self.budget.too_many_samples());
         }
         let steps = Steps { start, step, len };
-        let rows = if len == 0 { Vec::new() } else { self.eval_vector(&subquery.expr, &steps)? };
+        let resolves = std::mem::replace(&mut self.resolves_hints, false);
+        let rows = if len == 0 { Ok(Vec::new()) } else { self.eval_vector(&subquery.expr, &steps) };
+        self.resolves_hints = resolves;
+        let rows = rows?;
         Ok(Series { windows, origin: Origin::Computed { rows, steps } })
     }
 
@@ -170,6 +194,13 @@ impl<'a> Evaluator<'a> {
             at: self.fixed_time(selector.at),
         };
         let (after, until) = windows.cover();
+        // Modifiers look beyond both ends of the window, `anchored` only before it.
+        let lookback = millis(self.engine.lookback);
+        let (after, until) = match selector.extension {
+            None => (after, until),
+            Some(Extension::Anchored) => (after.saturating_sub(lookback), until),
+            Some(Extension::Smoothed) => (after.saturating_sub(lookback), until.saturating_add(lookback)),
+        };
         let series_max = self.engine.limits.series_max;
         let request = SelectRequest {
             matchers: &selector.matchers,

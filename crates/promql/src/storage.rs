@@ -1,14 +1,7 @@
 //! What evaluation needs from a store: [`Storage`] finds series, [`Selected`]
 //! reads their samples one series at a time, from any thread.
 
-use lm_model::{Labels, Matcher, Sample, Samples, TimeRange};
-
-/// One series of an answer and its numbers, ascending in time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SeriesData {
-    pub labels: Labels,
-    pub samples: Vec<Sample>,
-}
+use lm_model::{Labels, Matcher, Samples, TimeRange};
 
 /// What one selector needs.
 #[derive(Clone, Copy, Debug)]

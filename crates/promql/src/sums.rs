@@ -49,11 +49,6 @@ impl Sum {
         self.add(other.correction);
     }
 
-    pub fn scale(&mut self, factor: f64) {
-        self.sum *= factor;
-        self.correction *= factor;
-    }
-
     pub fn of(values: impl IntoIterator<Item = f64>) -> f64 {
         let mut sum = Sum::default();
         values.into_iter().for_each(|value| sum.add(value));

@@ -1,5 +1,7 @@
 //! Small pieces of text: numbers, names, string literals, expressions.
 
+use std::cmp::Ordering;
+
 use regex::{Regex, RegexBuilder};
 
 /// Memory bound of one compiled expression, and of its lazy automaton.
@@ -29,6 +31,39 @@ pub(crate) fn shortest(value: f64) -> String {
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// A number as OpenMetrics has it in labels: `1.0` for one.
+pub(crate) fn open_metrics(value: f64) -> String {
+    let text = shortest(value);
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if is_plain { text + ".0" } else { text }
+}
+
+/// Digits compare as the number they make: `cpu2` before `cpu10`.
+pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    loop {
+        let ([x, ..], [y, ..]) = (a, b) else { return a.len().cmp(&b.len()) };
+        let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (x, y) = (a.split_at(digits(a)), b.split_at(digits(b)));
+            let number = |digits: &'_ [u8]| {
+                let zeros = digits.iter().take_while(|byte| **byte == b'0').count();
+                (digits.len() - zeros, digits[zeros..].to_vec())
+            };
+            let order = number(x.0).cmp(&number(y.0)).then(x.0.len().cmp(&y.0.len()));
+            if order != Ordering::Equal {
+                return order;
+            }
+            (a, b) = (x.1, y.1);
+        } else {
+            if x != y {
+                return x.cmp(y);
+            }
+            (a, b) = (&a[1..], &b[1..]);
+        }
+    }
 }
 
 /// The upper bound that a bucket's `le` label names.
@@ -205,6 +240,14 @@ mod tests {
         ] {
             assert_eq!(shortest(value), expected);
         }
+    }
+
+    #[test]
+    fn digits_are_ordered_as_numbers() {
+        let mut names = ["cpu10", "cpu2", "cpu", "a", "cpu02", "cpu2b", "cpu1.10", "cpu1.9"];
+        names.sort_by(|a, b| natural_order(a, b));
+        assert_eq!(names, ["a", "cpu", "cpu1.9", "cpu1.10", "cpu2", "cpu2b", "cpu02", "cpu10"]);
+        assert_eq!([0.0, 0.25, 1e9].map(open_metrics), ["0.0", "0.25", "1e+09"]);
     }
 
     #[test]

@@ -1,18 +1,38 @@
 //! Limits, errors and interrupts of the engine, and queries nobody wrote.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lm_model::{Labels, MatchOp, Sample, Samples, Timestamp};
+use lm_model::{
+    CUSTOM_BUCKETS_SCHEMA, Histogram, Labels, MatchOp, ResetHint, Sample, Samples, Span, Timestamp,
+};
 use lm_promql::{
-    Answer, Engine, Error, ErrorKind, Interrupt, Limits, SelectRequest, Selected, Storage, StorageError,
-    Value,
+    Answer, Element, Engine, Error, ErrorKind, Features, Interrupt, Limits, Point, SelectRequest, Selected,
+    Storage, StorageError, Value,
 };
 use proptest::prelude::*;
 
-/// Two counters with a sample every 10 s for an hour, whatever is asked for by
-/// name.
+/// Two counters with a sample every 10 s for an hour, and native histograms in
+/// between: `native` with exponential and custom buckets, `mixed` with numbers, too.
 struct Counters;
+
+fn histogram(index: i64) -> Histogram {
+    let count = (index % 90) as f64;
+    let is_custom = index > 200 && index % 3 == 0;
+    Histogram {
+        schema: if is_custom { CUSTOM_BUCKETS_SCHEMA } else { (index % 5) as i8 },
+        reset_hint: ResetHint::from_number((index % 4) as u8).unwrap(),
+        zero_threshold: if is_custom { 0.0 } else { 0.001 * (index % 7) as f64 },
+        zero_count: if is_custom { 0.0 } else { count },
+        count: 4.0 * count,
+        sum: if index % 11 == 0 { f64::NAN } else { count },
+        positive_spans: vec![Span { offset: if is_custom { 0 } else { -3 }, length: 2 }],
+        positive_counts: vec![count, 2.0 * count],
+        custom_bounds: if is_custom { vec![-1.0, (index % 2) as f64] } else { Vec::new() },
+        ..Histogram::default()
+    }
+}
 
 impl Storage for Counters {
     fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError> {
@@ -27,7 +47,19 @@ impl Storage for Counters {
             within.for_each(|(time, value)| samples.push(time, value));
             (Labels::from_pairs([("__name__", "x_total"), ("job", job)]), samples)
         });
-        Ok(Box::new(series.into_iter().filter(|(labels, _)| wanted(labels)).collect::<Vec<_>>()))
+        let native = ["native", "mixed"].map(|name| {
+            let mut samples = Samples::default();
+            let time = |i: i64| Timestamp::from_millis(i * 10_000);
+            for i in (0..360).filter(|i| request.range.contains(time(*i))) {
+                match name == "mixed" && i % 40 < 25 {
+                    true => samples.push(time(i), i as f64),
+                    false => samples.histograms.push((time(i), Arc::new(histogram(i)))),
+                }
+            }
+            (Labels::from_pairs([("__name__", name), ("job", "a")]), samples)
+        });
+        let series = series.into_iter().chain(native);
+        Ok(Box::new(series.filter(|(labels, _)| wanted(labels)).collect::<Vec<_>>()))
     }
 }
 
@@ -57,7 +89,7 @@ fn answers_have_the_type_of_the_query() {
     assert_eq!(value("1 + 1"), Value::Scalar(Sample { time, value: 2.0 }));
     assert_eq!(value("'text'"), Value::String(time, "text".into()));
     let Value::Vector(found) = value("sum(rate(x_total[1m]))") else { panic!() };
-    assert_eq!(found, [(Labels::empty(), Sample { time, value: 0.2 })]);
+    assert_eq!(found, [Element { labels: Labels::empty(), time, point: Point::Number(0.2) }]);
     let Value::Matrix(found) = value("x_total{job='a'}[30s]") else { panic!() };
     assert_eq!(found[0].samples.iter().map(|s| s.value).collect::<Vec<_>>(), [298.0, 299.0, 300.0]);
     let Value::Matrix(found) = range(&engine, "time()", 20_000, 10_000).unwrap().value else { panic!() };
@@ -136,6 +168,11 @@ fn expression() -> impl Strategy<Value = String> {
         "x_total @ end()",
         "vector(1)",
         "nothing",
+        "native",
+        "mixed",
+        "native smoothed",
+        "mixed offset step()",
+        "{job='a'}",
     ])
     .prop_map(str::to_owned);
     leaf.prop_recursive(5, 40, 3, move |inner| {
@@ -171,6 +208,27 @@ fn expression() -> impl Strategy<Value = String> {
             "histogram_quantile(scalar(#), label_replace(x_total, 'le', '+Inf', 'job', 'a'))",
             "histogram_fraction(scalar(#), $, label_replace(x_total, 'le', '+Inf', 'job', 'a'))",
             "stddev without (job) (#)",
+            "histogram_quantile($, #)",
+            "histogram_quantile(scalar(#), native)",
+            "histogram_quantiles(#, 'q', $, 0.5)",
+            "histogram_fraction($, 2, #)",
+            "histogram_stddev(#) / histogram_avg(#)",
+            "rate(native[5m])",
+            "increase((#)[5m:10s])",
+            "irate(mixed[1m])",
+            "delta(native[3m] anchored)",
+            "increase(mixed[3m] smoothed)",
+            "changes(mixed[step() + 1m] anchored)",
+            "avg_over_time((#)[4m:11s])",
+            "mad_over_time(mixed[5m])",
+            "double_exponential_smoothing(mixed[5m], 0.5, 0.5)",
+            "resets((#)[max_of(1m, range() / 2):])",
+            "limitk($, #)",
+            "limit_ratio(scalar(#), native)",
+            "sort_by_label(#, 'job')",
+            "info(#, {__name__=~'.+', job=~'.*'})",
+            "(#) >/ $",
+            "(#) </ $",
         ]);
         let binary = prop::sample::select(vec![
             "+",
@@ -189,6 +247,11 @@ fn expression() -> impl Strategy<Value = String> {
             "or on(job)",
             "+ ignoring(job) group_left(x)",
             "> on(job) group_right()",
+            "+ fill(0)",
+            "- on(job) group_left() fill_right(1)",
+            "/ ignoring(job) fill_left(NaN)",
+            "</ on(job)",
+            "== on(job) group_left()",
         ]);
         prop_oneof![
             (unary, inner.clone(), scalar()).prop_map(|(unary, inner, scalar)| {
@@ -208,7 +271,7 @@ proptest! {
         len in 0usize..20,
         step in prop_oneof![1i64..1_000_000, Just(i64::MAX)],
     ) {
-        let expr = lm_promql::parse(&query).expect("the query is well formed");
+        let expr = lm_promql::parse_with(&query, Features::all()).expect("the query is well formed");
         let engine = limited(Limits { samples_max: 100_000, ..Limits::default() });
         let end = Timestamp::from_millis(start.saturating_add(step.saturating_mul(len as i64)));
         let start = Timestamp::from_millis(start);

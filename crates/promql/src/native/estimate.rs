@@ -28,7 +28,7 @@ impl From<f64> for Estimate {
 }
 
 /// Zero bounds the zero bucket of a histogram that has buckets on one side only.
-fn narrowed(histogram: &Histogram, mut bucket: Bucket) -> Bucket {
+pub(super) fn narrowed(histogram: &Histogram, mut bucket: Bucket) -> Bucket {
     let has_negative = !histogram.negative_counts.is_empty();
     let has_positive = !histogram.positive_counts.is_empty();
     match (has_negative, has_positive) {
@@ -73,7 +73,9 @@ pub(crate) fn quantile(q: f64, histogram: &Histogram) -> Estimate {
             break;
         }
     }
-    let Some(mut bucket) = found else { return Estimate { value: f64::NAN, nans: Nans::None } };
+    let Some(mut bucket) = found else {
+        return Estimate { value: f64::NAN, nans: if may_have_nans { Nans::Decide } else { Nans::None } };
+    };
     // Counts of buckets may add up to a little more than the whole.
     count = count.min(histogram.count);
     if may_have_nans && count < rank {
@@ -158,7 +160,7 @@ fn rank_of(value: f64, histogram: &Histogram, all: &[Bucket], total: f64) -> f64
     total
 }
 
-/// Which part of a bucket lies below a value in it (`computeSplit`).
+/// Which part of a bucket lies below a value in it.
 pub(super) fn share_below(value: f64, bucket: &Bucket, is_linear: bool) -> f64 {
     if bucket.lower == f64::NEG_INFINITY {
         return 1.0;

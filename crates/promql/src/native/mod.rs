@@ -18,10 +18,10 @@ mod trim;
 pub(crate) use estimate::{Estimate, Nans, fraction, mean, quantile, variance};
 pub(crate) use render::render;
 pub(crate) use reset::is_reset;
-pub(crate) use total::{Incompatible, Total};
+pub(crate) use total::{Events, Incompatible, Total};
 pub(crate) use trim::{Keep, trim};
 
-use lm_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, Span};
+use lm_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint, Span};
 
 /// One bucket with its bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,8 +158,31 @@ pub(crate) fn compact(histogram: &mut Histogram) {
     side(&mut histogram.negative_spans, &mut histogram.negative_counts);
 }
 
-/// Applies `f` to the counts and the sum (`Mul`, `Div`).
-pub(crate) fn scale(histogram: &mut Histogram, f: impl Fn(f64) -> f64) {
+/// Multiplies counts and sum (`Mul`). Below zero they are no counter's.
+pub(crate) fn multiply(histogram: &mut Histogram, factor: f64) {
+    map(histogram, |value| value * factor);
+    if factor < 0.0 {
+        histogram.reset_hint = ResetHint::Gauge;
+    }
+}
+
+/// Divides counts and sum (`Div`). By zero, what a bucket held is lost.
+pub(crate) fn divide(histogram: &mut Histogram, divisor: f64) {
+    map(histogram, |value| value / divisor);
+    if divisor < 0.0 {
+        histogram.reset_hint = ResetHint::Gauge;
+    }
+    if divisor == 0.0 {
+        for spans in [&mut histogram.positive_spans, &mut histogram.negative_spans] {
+            spans.clear();
+        }
+        for counts in [&mut histogram.positive_counts, &mut histogram.negative_counts] {
+            counts.clear();
+        }
+    }
+}
+
+fn map(histogram: &mut Histogram, f: impl Fn(f64) -> f64) {
     let Histogram { zero_count, count, sum, positive_counts, negative_counts, .. } = histogram;
     let all = positive_counts.iter_mut().chain(negative_counts).chain([zero_count, count, sum]);
     all.for_each(|value| *value = f(*value));

@@ -176,12 +176,6 @@ impl Total {
         sums.chain(buckets).any(|sum| sum.value().is_infinite())
     }
 
-    /// Multiplies everything.
-    pub fn scale(&mut self, factor: f64) {
-        let buckets = self.positive.iter_mut().chain(&mut self.negative).map(|(_, sum)| sum);
-        buckets.chain([&mut self.zero, &mut self.count, &mut self.sum]).for_each(|sum| sum.scale(factor));
-    }
-
     /// The sum, each number mapped, without empty buckets.
     pub fn finish_with(self, f: impl Fn(Sum) -> f64) -> Histogram {
         let filled = |side: Vec<(i32, Sum)>| {

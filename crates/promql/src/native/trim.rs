@@ -2,7 +2,7 @@
 
 use lm_model::Histogram;
 
-use super::estimate::share_below;
+use super::estimate::{narrowed, share_below};
 use super::{Bucket, compact, is_custom, negative, positive, zero_bucket};
 
 /// The observations that stay.
@@ -12,123 +12,113 @@ pub(crate) enum Keep {
     Above,
 }
 
-/// Takes away the observations beyond a value, those of the bucket it lies in
-/// by interpolation, and corrects count and sum (`trimHistogram` of
-/// `promql/engine.go`).
+/// Takes away the observations beyond a value, those of the bucket that it lies
+/// in by interpolation (`trimHistogram` of `promql/engine.go`).
+///
+/// If any go, the sum is estimated anew: those that stay lie in the middle of
+/// the part of their bucket that stays.
 pub(crate) fn trim(histogram: &mut Histogram, at: f64, keep: Keep) {
     let is_custom = is_custom(histogram);
-    let (mut count, mut removed) = (0.0, 0.0);
-    let mut has_negative = negative(histogram).any(|bucket| bucket.count != 0.0);
-    let mut has_positive = false;
-    let mut cut = |bucket: Bucket, is_positive: bool| {
-        if bucket.count == 0.0 {
-            return 0.0;
-        }
-        let kept = kept(&bucket, at, keep, is_custom, is_positive);
-        count += kept.count;
-        removed += (bucket.count - kept.count) * kept.removed_middle;
-        kept.count
+    let is_empty_bucket = |bucket: &Bucket| bucket.count == 0.0;
+    let cut = |bucket: Bucket, shape: Shape| match is_empty_bucket(&bucket) {
+        true => Kept { count: 0.0, middle: 0.0 },
+        false => kept(&bucket, at, keep, shape),
     };
-    for bucket in positive(histogram).filter(|bucket| bucket.count != 0.0) {
-        has_positive |= !is_custom || bucket.upper > 0.0;
-        has_negative |= is_custom && (bucket.upper <= 0.0 || bucket.lower < 0.0);
+    let above = if is_custom { Shape::Linear } else { Shape::Positive };
+    let positives: Vec<Kept> = positive(histogram).map(|bucket| cut(bucket, above)).collect();
+    let negatives: Vec<Kept> = negative(histogram).map(|bucket| cut(bucket, Shape::Negative)).collect();
+    let zero = cut(narrowed(histogram, zero_bucket(histogram)), Shape::Linear);
+
+    let counts = |kept: &[Kept]| kept.iter().map(|kept| kept.count).collect::<Vec<f64>>();
+    let (positive_counts, negative_counts) = (counts(&positives), counts(&negatives));
+    let is_whole = positive_counts == histogram.positive_counts
+        && negative_counts == histogram.negative_counts
+        && zero.count == histogram.zero_count;
+    if is_whole {
+        return;
     }
-    let positive_counts: Vec<f64> = positive(histogram).map(|bucket| cut(bucket, true)).collect();
-    let negative_counts: Vec<f64> = negative(histogram).map(|bucket| cut(bucket, false)).collect();
+    let all = || positives.iter().chain(&negatives).chain([&zero]).filter(|kept| kept.count != 0.0);
+    histogram.count = all().map(|kept| kept.count).sum();
+    histogram.sum = all().map(|kept| kept.count * kept.middle).sum();
+    histogram.zero_count = zero.count;
     histogram.positive_counts = positive_counts;
     histogram.negative_counts = negative_counts;
-    if histogram.zero_count > 0.0 {
-        // Its observations are taken to be zero, so the sum stays.
-        let zero = zero_bucket(histogram);
-        let below = if at <= zero.lower {
-            0.0
-        } else if at >= zero.upper {
-            zero.count
-        } else {
-            zero.count * share_below(at, &zero, true)
-        };
-        histogram.zero_count = if keep == Keep::Below { below } else { zero.count - below };
-        count += histogram.zero_count;
-    }
-    histogram.sum = if count == 0.0 { 0.0 } else { histogram.sum - removed };
-    if (!has_negative && histogram.sum < 0.0) || (!has_positive && histogram.sum > 0.0) {
-        histogram.sum = 0.0;
-    }
-    histogram.count = count;
     compact(histogram);
 }
 
-struct Kept {
-    count: f64,
-    /// What each observation taken away counted for in the sum.
-    removed_middle: f64,
+/// How observations lie in a bucket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Linear,
+    /// Exponentially, above or below zero.
+    Positive,
+    Negative,
 }
 
-fn kept(bucket: &Bucket, at: f64, keep: Keep, is_custom: bool, is_positive: bool) -> Kept {
+#[derive(Clone, Copy)]
+struct Kept {
+    count: f64,
+    /// Of the part of the bucket that stays.
+    middle: f64,
+}
+
+const NOTHING: Kept = Kept { count: 0.0, middle: 0.0 };
+
+fn kept(bucket: &Bucket, at: f64, keep: Keep, shape: Shape) -> Kept {
     let Bucket { lower, upper, count, .. } = *bucket;
-    if lower == f64::NEG_INFINITY || upper == f64::INFINITY {
-        return kept_of_infinite(bucket, at, keep);
+    if lower == f64::NEG_INFINITY {
+        return kept_of_first(upper, count, at, keep);
+    }
+    if upper == f64::INFINITY {
+        return kept_of_last(lower, count, at, keep);
     }
     let (stays, goes) = match keep {
         Keep::Below => (upper <= at, lower >= at),
         Keep::Above => (lower >= at, upper <= at),
     };
     if stays {
-        return Kept { count, removed_middle: 0.0 };
+        return Kept { count, middle: middle(lower, upper, shape) };
     }
-    if goes {
-        return Kept { count: 0.0, removed_middle: middle(lower, upper, is_custom, is_positive) };
+    if goes || at.is_nan() {
+        return NOTHING;
     }
-    let below = count * share_below(at, bucket, is_custom);
+    let below = count * share_below(at, bucket, shape == Shape::Linear);
     match keep {
-        Keep::Below => {
-            Kept { count: below, removed_middle: middle_of_cut(bucket, lower, at, is_custom, is_positive) }
-        }
-        Keep::Above => Kept {
-            count: count - below,
-            removed_middle: middle_of_cut(bucket, at, upper, is_custom, is_positive),
-        },
+        Keep::Below => Kept { count: below, middle: middle(lower, at, shape) },
+        Keep::Above => Kept { count: count - below, middle: middle(at, upper, shape) },
     }
 }
 
-fn middle(lower: f64, upper: f64, is_linear: bool, is_positive: bool) -> f64 {
-    if is_linear {
-        return (lower + upper) / 2.0;
+fn middle(lower: f64, upper: f64, shape: Shape) -> f64 {
+    match shape {
+        Shape::Linear => (lower + upper) / 2.0,
+        Shape::Positive => (lower * upper).sqrt(),
+        Shape::Negative => -(lower * upper).sqrt(),
     }
-    let middle = (lower * upper).sqrt();
-    if is_positive { middle } else { -middle }
 }
 
-/// `computeMidpoint`: of custom buckets the middle of the whole.
-fn middle_of_cut(bucket: &Bucket, from: f64, to: f64, is_linear: bool, is_positive: bool) -> f64 {
-    if is_linear {
-        return (bucket.lower + bucket.upper) / 2.0;
-    }
-    let middle = (from.abs() * to.abs()).sqrt();
-    if is_positive { middle } else { -middle }
-}
-
-/// `handleInfinityBuckets`: nobody knows how observations lie in a bucket
-/// without an end, so it goes when the cut is within; the first one of custom
-/// buckets begins at zero if it can.
-fn kept_of_infinite(bucket: &Bucket, at: f64, keep: Keep) -> Kept {
-    let Bucket { lower, upper, count, .. } = *bucket;
-    let whole = Kept { count, removed_middle: 0.0 };
-    if lower == f64::NEG_INFINITY {
-        let is_within = at >= 0.0 && upper > at && upper != f64::INFINITY;
-        return match keep {
-            Keep::Below if at >= upper => whole,
-            Keep::Below if is_within => {
-                Kept { count: count * at / upper, removed_middle: (at + upper) / 2.0 }
-            }
-            Keep::Above if at == f64::NEG_INFINITY => whole,
-            Keep::Above if is_within => Kept { count: count * (1.0 - at / upper), removed_middle: at / 2.0 },
-            _ => Kept { count: 0.0, removed_middle: upper },
-        };
-    }
+/// Of the bucket that begins nowhere: at zero if it ends above, else its
+/// observations are taken to be at its end, or at the value that cuts it.
+fn kept_of_first(upper: f64, count: f64, at: f64, keep: Keep) -> Kept {
+    let from_zero = upper > 0.0 && upper != f64::INFINITY;
+    let whole = Kept { count, middle: if from_zero { upper / 2.0 } else { upper } };
+    let is_within = from_zero && at >= 0.0 && at < upper;
     match keep {
-        Keep::Below if at == f64::INFINITY => whole,
-        Keep::Above if at <= lower => whole,
-        _ => Kept { count: 0.0, removed_middle: lower },
+        Keep::Below if at >= upper => whole,
+        Keep::Below if is_within => Kept { count: count * at / upper, middle: at / 2.0 },
+        Keep::Below if upper <= 0.0 && at != f64::NEG_INFINITY => Kept { count, middle: at },
+        Keep::Above if at == f64::NEG_INFINITY => whole,
+        Keep::Above if is_within => Kept { count: count * (1.0 - at / upper), middle: (at + upper) / 2.0 },
+        _ => NOTHING,
+    }
+}
+
+/// Of the bucket that ends nowhere: its observations are taken to be at its
+/// beginning, or at the value that cuts it.
+fn kept_of_last(lower: f64, count: f64, at: f64, keep: Keep) -> Kept {
+    match keep {
+        Keep::Below if at == f64::INFINITY => Kept { count, middle: lower },
+        Keep::Above if at < f64::INFINITY => Kept { count, middle: lower.max(at) },
+        _ => NOTHING,
     }
 }

@@ -4,9 +4,9 @@
 //! error knows its place. Chains of operators are loops; only nesting and
 //! powers recurse, and both are bounded.
 
-use super::ParseError;
 use super::lexer::{NESTING_MAX, Spanned, Token};
 use super::signature;
+use super::{Features, ParseError, Place};
 use crate::ast::*;
 
 /// Binds tighter than multiplication: what a sign stands before.
@@ -14,24 +14,30 @@ const POWER: u8 = 6;
 
 pub(super) struct Parser<'q> {
     pub query: &'q str,
+    pub features: Features,
     pub tokens: Vec<Spanned>,
     pub position: usize,
-    depth: usize,
+    pub depth: usize,
+    /// Where lines begin, the first left out.
+    line_starts: Vec<usize>,
     /// What is wrong where the tokens end.
     cut: Option<ParseError>,
 }
 
-/// An expression, where it begins, and whether parentheses stand around it.
+/// An expression, where it stands, and whether parentheses stand around it.
 pub(super) struct Placed {
     pub expr: Expr,
     pub start: usize,
+    /// Of what is in the parentheses.
+    pub inner: Span,
     pub is_enclosed: bool,
 }
 
 impl<'q> Parser<'q> {
-    pub fn new(query: &'q str) -> Self {
+    pub fn new(query: &'q str, features: Features) -> Self {
         let (tokens, cut) = super::lexer::tokens(query);
-        Parser { query, tokens, position: 0, depth: 0, cut }
+        let line_starts = query.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Parser { query, features, tokens, position: 0, depth: 0, line_starts, cut }
     }
 
     /// The whole query.
@@ -55,8 +61,40 @@ impl<'q> Parser<'q> {
     }
 
     /// The token after the next.
-    fn after_next(&self) -> &Token {
+    pub fn after_next(&self) -> &Token {
         &self.tokens[(self.position + 1).min(self.tokens.len() - 1)].token
+    }
+
+    /// From `start` to the end of the token before the next.
+    pub fn span(&self, start: usize) -> Span {
+        let end = self.position.checked_sub(1).map_or(start, |before| self.tokens[before].end);
+        Span { start, end: end.max(start), place: self.place(start) }
+    }
+
+    /// Like [`Place::of`], without looking at the whole query for each node.
+    fn place(&self, position: usize) -> Place {
+        let lines = self.line_starts.partition_point(|start| *start <= position);
+        let line_start = lines.checked_sub(1).map_or(0, |line| self.line_starts[line]);
+        Place { line: 1 + lines, column: 1 + position - line_start }
+    }
+
+    pub fn placed(&self, expr: Expr, start: usize) -> Placed {
+        Placed { expr, start, inner: self.span(start), is_enclosed: false }
+    }
+
+    /// Says that a feature is off, and how to have it.
+    pub fn demand_feature(
+        &self,
+        is_on: bool,
+        at: usize,
+        what: &str,
+        setting: &str,
+    ) -> Result<(), ParseError> {
+        if is_on {
+            return Ok(());
+        }
+        let message = format!("{what} experimental and not enabled: set {setting} = true to use it");
+        self.error(at, message)
     }
 
     /// Where the next token begins.
@@ -153,7 +191,7 @@ impl<'q> Parser<'q> {
             expr if is_negative => Expr::Negate(Box::new(expr)),
             expr => expr,
         };
-        Ok(Placed { expr, start, is_enclosed: false })
+        Ok(self.placed(expr, start))
     }
 
     /// An operator with everything on its right.
@@ -169,11 +207,8 @@ impl<'q> Parser<'q> {
             self.next();
         }
         let has_matching = matches!(self.word().as_deref(), Some("on" | "ignoring"));
-        let matching = if has_matching { self.matching()? } else { Matching::default() };
-        let is_call = *self.after_next() == Token::Symbol("(");
-        if is_call && matches!(self.word().as_deref(), Some("fill" | "fill_left" | "fill_right")) {
-            return self.error(self.at(), "fill modifiers are experimental and not enabled");
-        }
+        let mut matching = if has_matching { self.matching()? } else { Matching::default() };
+        let has_fill = self.fill(&mut matching)?;
         // Powers bind to the right, all others to the left.
         let right = self.expr(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
         self.check_modifiers(op, returns_bool, &matching, left.start, at)?;
@@ -196,10 +231,54 @@ impl<'q> Parser<'q> {
             if has_matching && (matching.is_on || !matching.labels.is_empty()) {
                 return self.error(left.start, "vector matching only allowed between instant vectors");
             }
+            if has_fill {
+                return self
+                    .error(left.start, "filling in missing series only allowed between instant vectors");
+            }
+        }
+        if has_fill && op.is_set() {
+            let message = format!("filling in missing series not allowed for {:?} operation", op.symbol());
+            return self.error(left.start, message);
         }
         let start = left.start;
-        let binary = Binary { op, left: left.expr, right: right.expr, returns_bool, matching };
-        Ok(Placed { expr: Expr::Binary(Box::new(binary)), start, is_enclosed: false })
+        let span = self.span(start);
+        let binary = Binary { op, left: left.expr, right: right.expr, returns_bool, matching, span };
+        Ok(self.placed(Expr::Binary(Box::new(binary)), start))
+    }
+
+    /// `fill(0)`, or `fill_left(0) fill_right(1)`; whether there is any.
+    fn fill(&mut self, matching: &mut Matching) -> Result<bool, ParseError> {
+        let mut has_fill = false;
+        loop {
+            let at = self.at();
+            let word = self.word().filter(|_| *self.after_next() == Token::Symbol("("));
+            let (left, right) = match word.as_deref() {
+                Some("fill") => (true, true),
+                Some("fill_left") => (true, false),
+                Some("fill_right") => (false, true),
+                _ => return Ok(has_fill),
+            };
+            self.demand_feature(
+                self.features.fill_modifiers,
+                at,
+                "fill modifiers are",
+                "query.fill_modifiers",
+            )?;
+            if (left && matching.fill_left.is_some()) || (right && matching.fill_right.is_some()) {
+                return self.error(at, "a side is filled twice: keep one of the fill modifiers");
+            }
+            self.next();
+            self.next();
+            let value = self.signed_number("fill modifier")?;
+            self.demand(")", "fill modifier")?;
+            if left {
+                matching.fill_left = Some(value);
+            }
+            if right {
+                matching.fill_right = Some(value);
+            }
+            has_fill = true;
+        }
     }
 
     /// Complains as Prometheus does, and there: of the whole, or at the operator.
@@ -238,7 +317,7 @@ impl<'q> Parser<'q> {
         // A parenthesis here holds labels, also where an operand would fit.
         let has_labels = *self.peek() == Token::Symbol("(");
         let include = if has_labels { self.labels("grouping opts")? } else { Vec::new() };
-        Ok(Matching { is_on, labels, cardinality, include })
+        Ok(Matching { is_on, labels, cardinality, include, ..Matching::default() })
     }
 
     /// `(a, b)`, sorted, each once.
@@ -289,6 +368,8 @@ impl<'q> Parser<'q> {
             } else if self.word().as_deref() == Some("offset") {
                 self.next();
                 placed = self.offset(placed)?;
+            } else if let Some(extension) = self.extension() {
+                placed = self.extended(placed, extension)?;
             } else {
                 return Ok(placed);
             }
@@ -313,7 +394,7 @@ impl<'q> Parser<'q> {
                 self.next();
                 let inner = self.expr(0)?;
                 self.demand(")", "paren expression")?;
-                return Ok(Placed { expr: inner.expr, start, is_enclosed: true });
+                return Ok(Placed { expr: inner.expr, start, inner: inner.inner, is_enclosed: true });
             }
             Token::Symbol("{") => Expr::Selector(self.selector(None)?),
             Token::Word(word) => {
@@ -334,29 +415,40 @@ impl<'q> Parser<'q> {
             }
             _ => return Err(self.unexpected("")),
         };
-        Ok(Placed { expr, start, is_enclosed: false })
+        Ok(self.placed(expr, start))
     }
 
     fn call(&mut self, name: &str) -> Result<Expr, ParseError> {
         let at = self.at();
         let function =
             signature::function(name).map_err(|message| ParseError::at(self.query, at, message))?;
+        let what = format!("function {name:?} is");
+        let is_on = self.features.experimental_functions || !function.is_experimental();
+        self.demand_feature(is_on, at, &what, "query.experimental_functions")?;
         self.next();
-        let args = self.args("function call")?;
+        let args = self.args("function call", function == Function::Info)?;
         signature::check(self.query, at, function, &args)?;
-        Ok(Expr::Call(Call { function, args: args.into_iter().map(|(arg, _)| arg).collect() }))
+        let arg_spans = args.iter().map(|arg| arg.inner).collect();
+        let args = args.into_iter().map(|arg| arg.expr).collect();
+        Ok(Expr::Call(Call { function, args, span: self.span(at), arg_spans }))
     }
 
-    /// `(a, b)`, each with its place.
-    fn args(&mut self, within: &str) -> Result<Vec<(Expr, usize)>, ParseError> {
+    /// `(a, b)`. A selector alone in the place of the second may match anything
+    /// if `takes_labels`: it only names labels there.
+    fn args(&mut self, within: &str, takes_labels: bool) -> Result<Vec<Placed>, ParseError> {
         self.demand("(", within)?;
         let mut args = Vec::new();
         if self.take(")") {
             return Ok(args);
         }
         loop {
-            let Placed { expr, start, .. } = self.expr(0)?;
-            args.push((expr, start));
+            let start = self.at();
+            args.push(if takes_labels && args.len() == 1 && *self.peek() == Token::Symbol("{") {
+                let selector = self.any_selector()?;
+                self.placed(Expr::Selector(selector), start)
+            } else {
+                self.expr(0)?
+            });
             if self.take(")") {
                 return Ok(args);
             }
@@ -377,16 +469,15 @@ impl<'q> Parser<'q> {
             _ => false,
         };
         let name = word.to_ascii_lowercase();
-        if begins && matches!(&name[..], "limitk" | "limit_ratio") {
-            return self.error(at, format!("{name}() is experimental and not enabled"));
-        }
         let Some(op) = AggregateOp::from_name(&name).filter(|_| begins) else { return Ok(None) };
+        let is_on = self.features.experimental_functions || !op.is_experimental();
+        self.demand_feature(is_on, at, &format!("{name}() is"), "query.experimental_functions")?;
         self.next();
         let before = self.grouping()?;
         if let (AggregateOp::CountValues, Token::Text(Err(literal))) = (op, self.after_next()) {
             return self.error(self.at(), format!("invalid label name {literal}"));
         }
-        let mut args = self.args("aggregation")?;
+        let mut args = self.args("aggregation", false)?;
         let grouping = match before {
             Some(grouping) => grouping,
             None => self.grouping()?.unwrap_or(Grouping::By(Vec::new())),
@@ -402,18 +493,26 @@ impl<'q> Parser<'q> {
             );
             return self.error(at, message);
         }
-        let (expr, start) = args.pop().expect("there are one or two");
-        signature::expect(self.query, start, &expr, ValueType::Vector, "aggregation expression")?;
+        let of = args.pop().expect("there are one or two");
+        signature::expect(self.query, of.start, &of.expr, ValueType::Vector, "aggregation expression")?;
         let param = args.pop();
-        if let Some((param, start)) = &param {
+        if let Some(Placed { expr: param, start, .. }) = &param {
             let wanted = if op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
             signature::expect(self.query, *start, param, wanted, "aggregation parameter")?;
             if matches!(param, Expr::String(name) if name.is_empty()) {
                 return self.error(*start, "invalid label name \"\"");
             }
         }
-        let param = param.map(|(param, _)| param);
-        Ok(Some(Expr::Aggregate(Box::new(Aggregate { op, expr, param, grouping }))))
+        let span = self.span(at);
+        Ok(Some(Expr::Aggregate(Box::new(Aggregate {
+            op,
+            expr_span: of.inner,
+            expr: of.expr,
+            param_span: param.as_ref().map_or(span, |param| param.inner),
+            param: param.map(|param| param.expr),
+            grouping,
+            span,
+        }))))
     }
 
     fn grouping(&mut self) -> Result<Option<Grouping>, ParseError> {

@@ -35,9 +35,9 @@ pub(super) struct Spanned {
 }
 
 /// Longest first where one begins another.
-const SYMBOLS: [&str; 25] = [
-    "==", "!=", "=~", "!~", ">=", "<=", "=", ">", "<", "+", "-", "*", "/", "%", "^", "@", "(", ")", "{", "}",
-    "[", "]", ",", ":", "!",
+const SYMBOLS: [&str; 27] = [
+    "</", ">/", "==", "!=", "=~", "!~", ">=", "<=", "=", ">", "<", "+", "-", "*", "/", "%", "^", "@", "(",
+    ")", "{", "}", "[", "]", ",", ":", "!",
 ];
 
 /// All tokens of a query; the last is [`Token::End`], and stands where the text

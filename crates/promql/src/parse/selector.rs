@@ -6,13 +6,15 @@ use super::ParseError;
 use super::grammar::{Parser, Placed};
 use super::lexer::Token;
 use super::number::DURATION_MILLIS_MAX;
-use crate::ast::{At, Expr, RangeSelector, Selector, Subquery, ValueType};
+use crate::ast::{At, Duration, Expr, Extension, RangeSelector, Selector, Subquery, ValueType};
 use crate::text::anchored;
 
 impl Parser<'_> {
     /// `{...}` behind a metric's name, or alone.
     pub(super) fn selector(&mut self, name: Option<String>) -> Result<Selector, ParseError> {
-        let start = self.at();
+        // The name has been taken.
+        let begins = self.position.saturating_sub(usize::from(name.is_some()));
+        let (start, begins) = (self.at(), self.tokens[begins].start);
         let mut matchers: Vec<Matcher> = Vec::new();
         let mut metric = name;
         if self.take("{") {
@@ -35,7 +37,29 @@ impl Parser<'_> {
             }
             matchers.insert(0, Matcher::new(METRIC_NAME, MatchOp::Eq, metric));
         }
-        Ok(Selector { matchers, offset_millis: 0, at: None })
+        Ok(self.new_selector(matchers, begins))
+    }
+
+    fn new_selector(&self, matchers: Vec<Matcher>, begins: usize) -> Selector {
+        let span = self.span(begins);
+        Selector { matchers, offset_millis: 0, offset: None, at: None, extension: None, span }
+    }
+
+    /// `{...}` that may match everything.
+    pub(super) fn any_selector(&mut self) -> Result<Selector, ParseError> {
+        let start = self.at();
+        self.demand("{", "label matching")?;
+        let (mut metric, mut matchers) = (None, Vec::new());
+        while !self.take("}") {
+            self.matcher(&mut metric, &mut matchers)?;
+            if !self.take(",") && *self.peek() != Token::Symbol("}") {
+                return Err(self.unexpected("label matching, expected \",\" or \"}\""));
+            }
+        }
+        if let Some(metric) = metric {
+            matchers.insert(0, Matcher::new(METRIC_NAME, MatchOp::Eq, metric));
+        }
+        Ok(self.new_selector(matchers, start))
     }
 
     /// `a="b"`, `"a b"="c"`, or the metric's name in quotes.
@@ -93,13 +117,14 @@ impl Parser<'_> {
 
     /// `[5m]` or `[5m:1m]`, its bracket taken, which was `at`.
     pub(super) fn range(&mut self, of: Placed, at: usize) -> Result<Placed, ParseError> {
-        let Placed { expr, start, is_enclosed } = of;
-        let range_millis = self.positive_millis("duration")?;
+        let Placed { expr, start, is_enclosed, .. } = of;
+        let (range_millis, range) = self.positive_duration()?;
         let expr = if self.take(":") {
-            let step_millis = if *self.peek() == Token::Symbol("]") {
-                None
+            let (step_millis, step) = if *self.peek() == Token::Symbol("]") {
+                (None, None)
             } else {
-                Some(self.positive_millis("duration")?)
+                let (millis, step) = self.positive_duration()?;
+                (Some(millis), step)
             };
             self.demand("]", "subquery selector")?;
             if expr.value_type() != ValueType::Vector {
@@ -107,36 +132,83 @@ impl Parser<'_> {
                 let message = format!("subquery is only allowed on instant vector, got {found} instead");
                 return self.error(start, message);
             }
-            Expr::Subquery(Box::new(Subquery { expr, range_millis, step_millis, offset_millis: 0, at: None }))
+            Expr::Subquery(Box::new(Subquery {
+                expr,
+                range_millis,
+                step_millis,
+                offset_millis: 0,
+                at: None,
+                range,
+                step,
+                offset: None,
+                span: self.span(start),
+            }))
         } else {
             self.demand("]", "subquery or range selector")?;
             match expr {
                 Expr::Selector(Selector { at: Some(_), .. }) if !is_enclosed => {
                     return self.error(at, "no @ modifiers allowed before range");
                 }
-                Expr::Selector(Selector { offset_millis, .. }) if !is_enclosed && offset_millis != 0 => {
+                Expr::Selector(Selector { offset_millis, ref offset, .. })
+                    if !is_enclosed && (offset_millis != 0 || offset.is_some()) =>
+                {
                     return self.error(at, "no offset modifiers allowed before range");
                 }
-                Expr::Selector(selector) if !is_enclosed => {
-                    Expr::Range(RangeSelector { selector, range_millis })
+                Expr::Selector(Selector { extension: Some(extension), .. }) if !is_enclosed => {
+                    let name = extension.name();
+                    return self.error(at, format!("write the {name} modifier behind the range"));
+                }
+                Expr::Selector(mut selector) if !is_enclosed => {
+                    selector.span = self.span(start);
+                    Expr::Range(RangeSelector { selector, range_millis, range })
                 }
                 _ => return self.error(at, "ranges only allowed for vector selectors"),
             }
         };
-        Ok(Placed { expr, start, is_enclosed: false })
+        Ok(self.placed(expr, start))
+    }
+
+    /// `anchored` or `smoothed`, where it comes next.
+    pub(super) fn extension(&self) -> Option<Extension> {
+        [Extension::Anchored, Extension::Smoothed]
+            .into_iter()
+            .find(|extension| self.word().is_some_and(|word| word == extension.name()))
+    }
+
+    pub(super) fn extended(&mut self, mut of: Placed, extension: Extension) -> Result<Placed, ParseError> {
+        let (at, name) = (self.at(), extension.name());
+        let is_on = self.features.extended_range_selectors;
+        self.demand_feature(is_on, at, &format!("the {name} modifier is"), "query.extended_range_selectors")?;
+        self.next();
+        let place = match &mut of.expr {
+            Expr::Range(range) if !of.is_enclosed => &mut range.selector.extension,
+            Expr::Selector(selector) if !of.is_enclosed && extension == Extension::Smoothed => {
+                &mut selector.extension
+            }
+            Expr::Selector(_) => {
+                return self.error(at, "the anchored modifier needs a range: write metric[5m] anchored");
+            }
+            _ => return self.error(at, format!("the {name} modifier can only follow a selector")),
+        };
+        if place.replace(extension).is_some() {
+            return self.error(at, "anchored and smoothed may not be set multiple times");
+        }
+        Ok(of)
     }
 
     /// `offset -5m`, its word taken.
     pub(super) fn offset(&mut self, mut of: Placed) -> Result<Placed, ParseError> {
         let at = self.at();
-        let millis = self.signed_seconds("offset").and_then(|seconds| self.millis(at, seconds))?;
+        let duration = self.offset_duration()?;
+        let (millis, duration) = self.resolved(at, duration)?;
         let wrong = "offset modifier must be preceded by an instant vector selector or range vector selector \
                      or a subquery";
-        let (offset, _) = match modified(&mut of) {
-            Some(parts) => parts,
-            None => return self.error(of.start, wrong),
+        let Some(Modified { offset_millis, offset, .. }) = modified(&mut of) else {
+            return self.error(of.start, wrong);
         };
-        if std::mem::replace(offset, millis) != 0 {
+        let is_again = std::mem::replace(offset_millis, millis) != 0 || offset.is_some();
+        *offset = duration;
+        if is_again {
             return self.error(of.start, "offset may not be set multiple times");
         }
         Ok(of)
@@ -153,7 +225,7 @@ impl Parser<'_> {
                 if word == "start" { At::Start } else { At::End }
             }
             _ => {
-                let millis = (self.signed_seconds("@")? * 1000.0).round();
+                let millis = (self.signed_number("@")? * 1000.0).round();
                 if millis.is_nan() || millis.abs() >= i64::MAX as f64 {
                     return self.error(at, "timestamp out of bounds for @ modifier");
                 }
@@ -162,9 +234,8 @@ impl Parser<'_> {
         };
         let wrong = "@ modifier must be preceded by an instant vector selector or range vector selector or \
                      a subquery";
-        let (_, place) = match modified(&mut of) {
-            Some(parts) => parts,
-            None => return self.error(of.start, wrong),
+        let Some(Modified { at: place, .. }) = modified(&mut of) else {
+            return self.error(of.start, wrong);
         };
         if place.replace(time).is_some() {
             return self.error(of.start, "@ <timestamp> may not be set multiple times");
@@ -172,32 +243,35 @@ impl Parser<'_> {
         Ok(of)
     }
 
-    fn signed_seconds(&mut self, within: &str) -> Result<f64, ParseError> {
-        let is_negative = if self.take("-") {
-            true
-        } else {
+    pub(super) fn signed_number(&mut self, within: &str) -> Result<f64, ParseError> {
+        let is_negative = self.take("-");
+        if !is_negative {
             self.take("+");
-            false
-        };
+        }
         match *self.peek() {
-            Token::Number(seconds) => {
+            Token::Number(number) => {
                 self.next();
-                Ok(if is_negative { -seconds } else { seconds })
+                Ok(if is_negative { -number } else { number })
             }
             _ => Err(self.unexpected(&format!("{within}, expected number or duration"))),
         }
     }
 
-    fn positive_millis(&mut self, within: &str) -> Result<i64, ParseError> {
+    /// Milliseconds of a range or step, and what it is where that depends on the
+    /// query's times.
+    fn positive_duration(&mut self) -> Result<(i64, Option<Box<Duration>>), ParseError> {
         let at = self.at();
-        let seconds = match *self.peek() {
-            Token::Number(seconds) => seconds,
-            _ => return Err(self.unexpected(&format!("{within}, expected number or duration"))),
-        };
-        self.next();
-        match self.millis(at, seconds)? {
-            0 => self.error(at, "duration must be greater than 0"),
-            millis => Ok(millis),
+        let duration = self.range_duration()?;
+        match self.resolved(at, duration)? {
+            (millis, None) if millis <= 0 => self.error(at, "duration must be greater than 0"),
+            resolved => Ok(resolved),
+        }
+    }
+
+    fn resolved(&self, at: usize, duration: Duration) -> Result<(i64, Option<Box<Duration>>), ParseError> {
+        match duration {
+            Duration::Seconds(seconds) => Ok((self.millis(at, seconds)?, None)),
+            duration => Ok((0, Some(Box::new(duration)))),
         }
     }
 
@@ -210,18 +284,25 @@ impl Parser<'_> {
     }
 }
 
-/// Where offset and time of a selector or subquery stand.
-fn modified(of: &mut Placed) -> Option<(&mut i64, &mut Option<At>)> {
+/// What modifiers of a selector or subquery set.
+struct Modified<'a> {
+    offset_millis: &'a mut i64,
+    offset: &'a mut Option<Box<Duration>>,
+    at: &'a mut Option<At>,
+}
+
+fn modified(of: &mut Placed) -> Option<Modified<'_>> {
     if of.is_enclosed {
         return None;
     }
     match &mut of.expr {
         Expr::Selector(selector) | Expr::Range(RangeSelector { selector, .. }) => {
-            Some((&mut selector.offset_millis, &mut selector.at))
+            let Selector { offset_millis, offset, at, .. } = selector;
+            Some(Modified { offset_millis, offset, at })
         }
         Expr::Subquery(subquery) => {
-            let Subquery { offset_millis, at, .. } = &mut **subquery;
-            Some((offset_millis, at))
+            let Subquery { offset_millis, offset, at, .. } = &mut **subquery;
+            Some(Modified { offset_millis, offset, at })
         }
         _ => None,
     }

@@ -1,7 +1,8 @@
 //! Which arguments functions take.
 
 use super::ParseError;
-use crate::ast::{Expr, Function, ValueType};
+use super::grammar::Placed;
+use crate::ast::{Expr, Extension, Function, RangeSelector, Selector, ValueType};
 
 /// Types of the arguments; those from `required` on may be left out.
 struct Signature {
@@ -11,26 +12,6 @@ struct Signature {
     is_open: bool,
 }
 
-const EXPERIMENTAL: [&str; 17] = [
-    "double_exponential_smoothing",
-    "end",
-    "histogram_quantiles",
-    "info",
-    "mad_over_time",
-    "max_of",
-    "min_of",
-    "range",
-    "sort_by_label",
-    "sort_by_label_desc",
-    "start",
-    "start_timestamp",
-    "step",
-    "ts_of_first_over_time",
-    "ts_of_last_over_time",
-    "ts_of_max_over_time",
-    "ts_of_min_over_time",
-];
-
 /// The function of this name.
 ///
 /// # Errors
@@ -38,12 +19,25 @@ const EXPERIMENTAL: [&str; 17] = [
 /// A message.
 pub(super) fn function(name: &str) -> Result<Function, String> {
     Function::from_name(name).ok_or_else(|| {
-        if EXPERIMENTAL.contains(&name) {
-            format!("function {name:?} is experimental and not enabled")
-        } else {
-            format!("unknown function with name {name:?}")
-        }
+        let near = Function::ALL.iter().map(|function| function.name()).find(|known| is_near(name, known));
+        let hint = near.map_or(String::new(), |known| format!(": did you mean {known:?}?"));
+        format!("unknown function with name {name:?}{hint}")
     })
+}
+
+/// Whether one edit makes the one of the other.
+fn is_near(typed: &str, known: &str) -> bool {
+    let (typed, known) = (typed.as_bytes(), known.as_bytes());
+    let same = typed.iter().zip(known).take_while(|(a, b)| a == b).count();
+    let (typed, known) = (&typed[same..], &known[same..]);
+    let tail = |text: &'_ [u8], from: usize| text.get(from..).unwrap_or(b"?").to_vec();
+    tail(typed, 1) == tail(known, 1)
+        || tail(typed, 1) == known
+        || typed == tail(known, 1)
+        || (typed.len() > 1
+            && known.len() > 1
+            && typed[..2] == [known[1], known[0]]
+            && typed[2..] == known[2..])
 }
 
 fn signature(function: Function) -> Signature {
@@ -51,11 +45,14 @@ fn signature(function: Function) -> Signature {
     use ValueType::{Matrix as M, Scalar as S, String as T, Vector as V};
     let exact = |types: &'static [ValueType]| Signature { types, required: types.len(), is_open: false };
     match function {
-        Time | Pi => exact(&[]),
+        Time | Pi | Start | End | Step | Range => exact(&[]),
+        MinOf | MaxOf => exact(&[S, S]),
         Vector => exact(&[S]),
         AbsentOverTime | AvgOverTime | Changes | CountOverTime | Delta | Deriv | FirstOverTime | Idelta
         | Increase | Irate | LastOverTime | MaxOverTime | MinOverTime | PresentOverTime | Rate | Resets
-        | StddevOverTime | StdvarOverTime | SumOverTime => exact(&[M]),
+        | StddevOverTime | StdvarOverTime | SumOverTime | MadOverTime | TsOfFirstOverTime
+        | TsOfLastOverTime | TsOfMaxOverTime | TsOfMinOverTime => exact(&[M]),
+        DoubleExponentialSmoothing => exact(&[M, S, S]),
         PredictLinear => exact(&[M, S]),
         QuantileOverTime => exact(&[S, M]),
         Clamp => exact(&[V, S, S]),
@@ -64,6 +61,9 @@ fn signature(function: Function) -> Signature {
         HistogramQuantile => exact(&[S, V]),
         LabelReplace => exact(&[V, T, T, T, T]),
         LabelJoin => Signature { types: &[V, T, T, T], required: 3, is_open: true },
+        SortByLabel | SortByLabelDesc => Signature { types: &[V, T], required: 1, is_open: true },
+        HistogramQuantiles => Signature { types: &[V, T, S], required: 3, is_open: true },
+        Info => Signature { types: &[V, V], required: 1, is_open: false },
         Round => Signature { types: &[V, S], required: 1, is_open: false },
         DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year => {
             Signature { types: &[V], required: 0, is_open: false }
@@ -73,19 +73,14 @@ fn signature(function: Function) -> Signature {
 }
 
 /// Checks a call's arguments, each with its place.
-pub(super) fn check(
-    query: &str,
-    at: usize,
-    function: Function,
-    args: &[(Expr, usize)],
-) -> Result<(), ParseError> {
+pub(super) fn check(query: &str, at: usize, function: Function, args: &[Placed]) -> Result<(), ParseError> {
     let Signature { types, required, is_open } = signature(function);
     let (name, found) = (function.name(), args.len());
     let complain = |how: &str, wanted: usize| {
         let message = format!("expected {how}{wanted} argument(s) in call to {name:?}, got {found}");
         Err(ParseError::at(query, at, message))
     };
-    if required == types.len() && found != required {
+    if required == types.len() && !is_open && found != required {
         return complain("", required);
     }
     if found < required {
@@ -94,13 +89,44 @@ pub(super) fn check(
     if found > types.len() && !is_open {
         return complain("at most ", types.len());
     }
-    for (index, (arg, at)) in args.iter().enumerate() {
+    for (index, Placed { expr: arg, start, .. }) in args.iter().enumerate() {
         let wanted = types.get(index).or(types.last());
         if let Some(wanted) = wanted.filter(|wanted| **wanted != arg.value_type()) {
-            expect(query, *at, arg, *wanted, &format!("call to function {name:?}"))?;
+            expect(query, *start, arg, *wanted, &format!("call to function {name:?}"))?;
         }
+        check_extension(query, *start, function, arg)?;
+    }
+    if function == Function::Info && args.len() > 1 && !matches!(args[1].expr, Expr::Selector(_)) {
+        let message =
+            "expected label selectors only: write the second argument of info() as {label=\"value\"}";
+        return Err(ParseError::at(query, args[1].start, message));
+    }
+    if function == Function::HistogramQuantiles
+        && matches!(&args[1].expr, Expr::String(name) if name.is_empty())
+    {
+        return Err(ParseError::at(query, args[1].start, "invalid label name \"\""));
     }
     Ok(())
+}
+
+/// `anchored` and `smoothed` need functions that know them.
+fn check_extension(query: &str, at: usize, function: Function, arg: &Expr) -> Result<(), ParseError> {
+    let Expr::Range(RangeSelector { selector: Selector { extension: Some(extension), .. }, .. }) = arg else {
+        return Ok(());
+    };
+    use Function::{Changes, Delta, Increase, Rate, Resets};
+    let (takes, names): (&[Function], _) = match extension {
+        Extension::Anchored => {
+            (&[Changes, Delta, Increase, Rate, Resets], "changes, delta, increase, rate, resets")
+        }
+        Extension::Smoothed => (&[Delta, Increase, Rate], "delta, increase, rate"),
+    };
+    if takes.contains(&function) {
+        return Ok(());
+    }
+    let (modifier, name) = (extension.name(), function.name());
+    let message = format!("{modifier} modifier can only be used with: {names} - not with {name}");
+    Err(ParseError::at(query, at, message))
 }
 
 /// Demands a type of an expression.

@@ -23,6 +23,7 @@ fn selectors_keep_what_was_written() {
             ],
             offset_millis: -300_000,
             at: Some(At::Time(Timestamp::from_millis(1500))),
+            ..Selector::default()
         }
     );
     assert_eq!(selector(r#"{"a b"}"#).matchers, [Matcher::new(METRIC_NAME, MatchOp::Eq, "a b")]);
@@ -99,6 +100,8 @@ fn errors_say_where() {
     check("up[5m5]", "1:4: parse error: bad number or duration syntax: \"5m5\"");
     check("up[0s]", "1:4: parse error: duration must be greater than 0");
     check("nosuch(up)", "1:1: parse error: unknown function with name \"nosuch\"");
+    check("a +\n Rate(up)", "2:2: parse error: unknown function with name \"Rate\": did you mean \"rate\"?");
+    check("ceill(up)", "1:1: parse error: unknown function with name \"ceill\": did you mean \"ceil\"?");
     check(
         "rate(up)",
         "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
@@ -144,9 +147,74 @@ fn errors_say_where() {
     check("{a=\"\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher");
     check("a{\"b\"}", "1:3: parse error: metric name must not be set twice: \"a\" or \"b\"");
     check(r#"a{__name__=~"b"}"#, "1:2: parse error: metric name must not be set twice: \"a\" or \"b\"");
-    check("limitk(1, a)", "1:1: parse error: limitk() is experimental and not enabled");
+    let off = |query: &str, place: &str, what: &str, setting: &str| {
+        let expected = format!(
+            "{place}: parse error: {what} experimental and not enabled: set query.{setting} = true to use it"
+        );
+        check(query, &expected);
+        assert!(parse_with(query, Features::all()).is_ok(), "{query}");
+    };
+    off("limitk(1, a)", "1:1", "limitk() is", "experimental_functions");
+    off("a + end()", "1:5", "function \"end\" is", "experimental_functions");
+    off("a[2*5m]", "1:4", "duration expressions are", "duration_expressions");
+    off("a offset step()", "1:10", "duration expressions are", "duration_expressions");
+    off("rate(a[5m] anchored)", "1:12", "the anchored modifier is", "extended_range_selectors");
+    off("a + fill(0) b", "1:5", "fill modifiers are", "fill_modifiers");
     check("\u{e9}", "1:1: parse error: unexpected character: 'é'");
     assert!(wrong.borrow().is_empty(), "{:#?}", wrong.borrow());
+}
+
+#[test]
+fn experimental_mistakes_say_where() {
+    let check = |query: &str, expected: &str| {
+        let found = parse_with(query, Features::all()).map(|expr| format!("{expr:?}"));
+        assert_eq!(found.map_err(|error| error.to_string()), Err(expected.to_owned()), "{query}");
+    };
+    check("a[5m-5m]", "1:3: parse error: duration must be greater than 0");
+    check("a[1h/0]", "1:3: parse error: duration out of range");
+    check("a[min_of(1)]", "1:11: parse error: unexpected \")\" in duration");
+    check("a anchored", "1:3: parse error: the anchored modifier needs a range: write metric[5m] anchored");
+    check("a smoothed[5m]", "1:11: parse error: write the smoothed modifier behind the range");
+    check("a[5m:] smoothed", "1:8: parse error: the smoothed modifier can only follow a selector");
+    check(
+        "a[5m] smoothed anchored",
+        "1:16: parse error: anchored and smoothed may not be set multiple times",
+    );
+    check(
+        "resets(a[5m] smoothed)",
+        "1:8: parse error: smoothed modifier can only be used with: delta, increase, rate - not with resets",
+    );
+    check("a and fill(1) b", "1:1: parse error: filling in missing series not allowed for \"and\" operation");
+    check(
+        "a + fill(1) 1",
+        "1:1: parse error: filling in missing series only allowed between instant vectors",
+    );
+    check(
+        "a + fill(1) fill_left(2) b",
+        "1:13: parse error: a side is filled twice: keep one of the fill modifiers",
+    );
+    check(
+        "info(a, b + c)",
+        "1:9: parse error: expected label selectors only: write the second argument of info() as \
+         {label=\"value\"}",
+    );
+    check("histogram_quantiles(a, '', 1)", "1:24: parse error: invalid label name \"\"");
+}
+
+#[test]
+fn nodes_know_their_place() {
+    let Ok(Expr::Binary(binary)) = parse("(a)\n + rate((b[5m]))") else { panic!() };
+    let place = |line, column| Place { line, column };
+    assert_eq!((binary.span.start, binary.span.end, binary.span.place), (0, 20, place(1, 1)));
+    let Expr::Call(call) = binary.right else { panic!() };
+    assert_eq!((call.span.start, call.span.place), (7, place(2, 4)));
+    // What is in the parentheses, as Prometheus points.
+    assert_eq!(
+        (call.arg_span(0).start, call.arg_span(0).end, call.arg_span(0).place),
+        (13, 18, place(2, 10))
+    );
+    let Ok(Expr::Aggregate(of)) = parse("topk by(x) (5, up{a='b'})") else { panic!() };
+    assert_eq!((of.span.start, of.param_span.start, of.expr_span.start, of.expr_span.end), (0, 12, 15, 24));
 }
 
 #[test]
@@ -169,6 +237,21 @@ fn operators_bind_as_in_prometheus() {
     check("a[4h0m0s]", "a[4h]");
     check("{'a.b', c=\"d\",}", "{c=\"d\", 'a.b'}");
     check("- - a", "a");
+    check("a </ b == c", "(a </ b) == c");
+    check("a + b >/ c * d", "(a + b) >/ (c * d)");
+    let with_all = |query: &str, same: &str| {
+        let parse = |query| parse_with(query, Features::all()).unwrap();
+        assert_eq!(parse(query), parse(same), "{query} as {same}");
+    };
+    with_all("a[2^2*1m]", "a[4m]");
+    with_all("a[-5m+35m]", "a[30m]");
+    with_all("a[2m*(10+5):STEP()]", "a[30m:step()]");
+    with_all("a offset 100 + 2", "(a offset 100) + 2");
+    with_all("a offset -2 ^ 2", "(a offset -2) ^ 2");
+    with_all("a offset (-2 ^ 2)", "a offset -4");
+    with_all("a offset min_of(step(), 1s)^0", "(a offset min_of(step(), 1)) ^ 0");
+    with_all("fill + fill(0) smoothed", "{'fill'} + fill(0) {'smoothed'}");
+    with_all("a + on(x) group_left(y) fill_left(-1) fill_right(-1) b", "a + on(x) group_left(y) fill(-1) b");
     assert!(matches!(parse("sum"), Ok(Expr::Selector(_))), "a keyword may name a metric");
     assert!(matches!(parse("by{job=\"x\"}"), Ok(Expr::Selector(_))));
 }
@@ -252,6 +335,24 @@ fn token() -> impl Strategy<Value = String> {
         "quantile",
         "fill",
         "label_replace",
+        "fill(0)",
+        "fill_left(-1)",
+        "anchored",
+        "smoothed",
+        "</",
+        ">/",
+        "step()",
+        "range()",
+        "min_of(",
+        "[5m*2]",
+        "[step():1m]",
+        "info(",
+        "{}",
+        "limitk",
+        "histogram_quantiles",
+        "increase",
+        "(up[5m] anchored)",
+        "\n",
     ];
     prop_oneof![
         9 => prop::sample::select(fixed.map(str::to_owned).to_vec()),
@@ -264,6 +365,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn nothing_panics(tokens in prop::collection::vec(token(), 0..16)) {
+        let _ = parse(&tokens.concat());
+        let parse = |query: &str| parse_with(query, Features::all());
         let _ = parse(&tokens.concat());
         if let Ok(expr) = parse(&tokens.join(" ")) {
             // What was understood can be written so that it is understood again.

@@ -1,6 +1,8 @@
 //! The grammar of `.test` files.
 
-use lm_model::{Labels, MatchOp, Sample, Timestamp, stale_nan};
+use std::sync::Arc;
+
+use lm_model::{Histogram, Labels, MatchOp, ResetHint, Sample, Span, Timestamp, stale_nan};
 use lm_promql::Expr;
 
 /// One command of a script.
@@ -17,14 +19,16 @@ pub struct Load {
     pub with_native: bool,
     pub step_millis: i64,
     pub series: Vec<(Labels, Vec<Point>)>,
+    /// Some series has start timestamps, which are left out.
+    pub has_start_timestamps: bool,
 }
 
 /// A point of a series description; gaps are left out by their index.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Point {
     Value(f64),
     Gap,
-    Native,
+    Native(Arc<Histogram>),
 }
 
 #[derive(Debug)]
@@ -79,7 +83,12 @@ pub fn parse(text: &str) -> Vec<Command> {
             "load" | "load_with_nhcb" => Command::Load(Load {
                 with_native: word == "load_with_nhcb",
                 step_millis: duration(rest),
-                series: block.iter().map(|line| series(line)).collect(),
+                has_start_timestamps: block.iter().any(|line| is_start_timestamps(line)),
+                series: block
+                    .iter()
+                    .filter(|line| !is_start_timestamps(line))
+                    .map(|line| series(line))
+                    .collect(),
             }),
             _ if word.starts_with("eval") => Command::Eval(eval(index + 1, word, rest, block)),
             _ => panic!("line {}: unknown command {word}", index + 1),
@@ -182,6 +191,11 @@ pub fn duration(text: &str) -> i64 {
     }
 }
 
+/// `name{...}@st point point ...`
+fn is_start_timestamps(line: &str) -> bool {
+    split_series(line).0.ends_with("@st")
+}
+
 /// `name{label="value"} point point ...`
 pub fn series(line: &str) -> (Labels, Vec<Point>) {
     let (metric, points) = split_series(line);
@@ -254,9 +268,7 @@ fn native_end(text: &str) -> usize {
 
 fn point(token: &str, points: &mut Vec<Point>) {
     if token.starts_with("{{") {
-        let times = token.rsplit_once("}}x").map_or(0, |(_, n)| n.parse().expect("a repetition"));
-        points.extend(std::iter::repeat_n(Point::Native, times + 1));
-        return;
+        return natives(token, points);
     }
     let (value, times) = match token.rsplit_once('x') {
         Some((value, times)) => (value, Some(times.parse::<usize>().expect("a repetition"))),
@@ -286,6 +298,121 @@ fn point(token: &str, points: &mut Vec<Point>) {
     }
 }
 
+/// `{{...}}`, `{{...}}x5`, `{{...}}+{{...}}x5`
+fn natives(token: &str, points: &mut Vec<Point>) {
+    let (description, times) = match token.rsplit_once("}}x") {
+        Some((description, times)) => (description, times.parse::<usize>().expect("a repetition")),
+        None => (token.strip_suffix("}}").expect("a native histogram is closed"), 0),
+    };
+    let description = description.strip_prefix("{{").expect("the caller has seen it");
+    let parts = |sign: &str| description.split_once(sign);
+    let (first, step) = match (parts("}}+{{"), parts("}}-{{")) {
+        (Some((first, step)), _) => (first, Some((native(step), 1.0))),
+        (None, Some((first, step))) => (first, Some((native(step), -1.0))),
+        (None, None) => (description, None),
+    };
+    let first = native(first);
+    let step = step.map(|(step, sign)| (coarsened(step, first.schema), sign));
+    for index in 0..=times {
+        points.push(Point::Native(Arc::new(match &step {
+            Some((step, sign)) => advanced(&first, step, *sign * index as f64),
+            None => first.clone(),
+        })));
+    }
+}
+
+/// The histogram in a schema that is no finer than its own.
+fn coarsened(mut histogram: Histogram, schema: i8) -> Histogram {
+    let Ok(levels @ 1..) = u32::try_from(histogram.schema - schema) else { return histogram };
+    let first = histogram.positive_spans.first().map_or(0, |span| span.offset);
+    let target = |index: i32| ((index - 1) >> levels) + 1;
+    let mut counts: Vec<f64> = Vec::new();
+    for (index, count) in histogram.positive_counts.iter().enumerate() {
+        let at = (target(first + index as i32) - target(first)) as usize;
+        counts.resize(counts.len().max(at + 1), 0.0);
+        counts[at] += count;
+    }
+    histogram.schema = schema;
+    histogram.positive_spans = vec![Span { offset: target(first), length: counts.len() as u32 }];
+    histogram.positive_counts = counts;
+    histogram
+}
+
+/// `base` plus `factor` times `step`; both have one run of buckets on each side.
+fn advanced(base: &Histogram, step: &Histogram, factor: f64) -> Histogram {
+    let side = |spans: [&[Span]; 2], counts: [&[f64]; 2]| {
+        let first = spans.iter().flat_map(|spans| spans.first()).map(|span| span.offset).min();
+        let end = |side: usize| spans[side].first().map_or(i32::MIN, |span| span.offset + span.length as i32);
+        let Some(first) = first else { return (Vec::new(), Vec::new()) };
+        let end = end(0).max(end(1));
+        let at = |side: usize, index: i32| {
+            let offset = spans[side].first().map_or(0, |span| span.offset);
+            usize::try_from(index - offset).ok().and_then(|at| counts[side].get(at)).copied().unwrap_or(0.0)
+        };
+        let counts: Vec<f64> = (first..end).map(|index| at(0, index) + factor * at(1, index)).collect();
+        (vec![Span { offset: first, length: counts.len() as u32 }], counts)
+    };
+    let (positive_spans, positive_counts) =
+        side([&base.positive_spans, &step.positive_spans], [&base.positive_counts, &step.positive_counts]);
+    let (negative_spans, negative_counts) =
+        side([&base.negative_spans, &step.negative_spans], [&base.negative_counts, &step.negative_counts]);
+    Histogram {
+        zero_threshold: base.zero_threshold.max(step.zero_threshold),
+        zero_count: base.zero_count + factor * step.zero_count,
+        count: base.count + factor * step.count,
+        sum: base.sum + factor * step.sum,
+        positive_spans,
+        positive_counts,
+        negative_spans,
+        negative_counts,
+        ..base.clone()
+    }
+}
+
+/// What stands between `{{` and `}}`.
+fn native(text: &str) -> Histogram {
+    let mut histogram = Histogram::default();
+    let (mut offset, mut negative_offset) = (0, 0);
+    let mut rest = text.trim();
+    while let Some((key, after)) = rest.split_once(':') {
+        let (value, after) = match after.strip_prefix('[') {
+            Some(list) => list.split_once(']').expect("a list is closed"),
+            None => after.split_at(after.find(char::is_whitespace).unwrap_or(after.len())),
+        };
+        let list = || value.split_whitespace().map(number).collect::<Vec<f64>>();
+        match key.trim() {
+            "schema" => histogram.schema = value.parse().expect("a schema"),
+            "sum" => histogram.sum = number(value),
+            "count" => histogram.count = number(value),
+            "z_bucket" => histogram.zero_count = number(value),
+            "z_bucket_w" => histogram.zero_threshold = number(value),
+            "buckets" => histogram.positive_counts = list(),
+            "n_buckets" => histogram.negative_counts = list(),
+            "custom_values" => histogram.custom_bounds = list(),
+            "offset" => offset = value.parse().expect("an offset"),
+            "n_offset" => negative_offset = value.parse().expect("an offset"),
+            "counter_reset_hint" => {
+                histogram.reset_hint = match value {
+                    "unknown" => ResetHint::Unknown,
+                    "reset" => ResetHint::Reset,
+                    "not_reset" => ResetHint::NotReset,
+                    "gauge" => ResetHint::Gauge,
+                    other => panic!("{other}"),
+                };
+            }
+            other => panic!("{other}"),
+        }
+        rest = after.trim_start();
+    }
+    let span = |offset: i32, counts: &[f64]| match counts.len() {
+        0 => Vec::new(),
+        len => vec![Span { offset, length: len as u32 }],
+    };
+    histogram.positive_spans = span(offset, &histogram.positive_counts);
+    histogram.negative_spans = span(negative_offset, &histogram.negative_counts);
+    histogram
+}
+
 fn number(text: &str) -> f64 {
     text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
 }
@@ -295,6 +422,17 @@ pub fn samples(points: &[Point], start: i64, step: i64) -> Vec<Sample> {
     let sample = |(index, point): (usize, &Point)| match point {
         Point::Value(value) => {
             Some(Sample { time: Timestamp::from_millis(start + index as i64 * step), value: *value })
+        }
+        _ => None,
+    };
+    points.iter().enumerate().filter_map(sample).collect()
+}
+
+/// The histograms of a description with their times.
+pub fn histograms(points: &[Point], start: i64, step: i64) -> Vec<(Timestamp, Arc<Histogram>)> {
+    let sample = |(index, point): (usize, &Point)| match point {
+        Point::Native(histogram) => {
+            Some((Timestamp::from_millis(start + index as i64 * step), histogram.clone()))
         }
         _ => None,
     };
