@@ -24,9 +24,10 @@ interface Operator {
   # Reads tokens and certificates again. A part that fails keeps its last
   # good state.
   status @10 () -> (status :MeshStatus);
-  revokeSessions @11 (role :Text, identity :Text, reason :Text) -> (outcome :RevokeOutcome);
+  revokeSessions @11 (role :Text, identity :Text, reason :Text, all :Bool) -> (outcome :RevokeOutcome);
   # Every session of the role and of the identity (empty: any), in one step;
-  # the caller's own is left out.
+  # the caller's own is left out. With both empty it is refused unless `all`
+  # is set: an empty message must not end every session.
   agentStatus @12 (identity :Text) -> (answer :AgentAnswer);
   flushAgent @13 (identity :Text, waitMs :UInt32) -> (answer :AgentAnswer);
   # Both through the AgentControl that the agent handed out.

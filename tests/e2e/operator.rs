@@ -138,13 +138,19 @@ fn all_sessions_of_a_filter_are_revoked_in_one_call() {
         assert_eq!(left().await, ["gateway", "operator"]);
         let wrong = operator.revoke_sessions("gatway", "", "x").await.unwrap_err();
         assert!(wrong.starts_with("invalid: a role is one of agent, gateway, operator"), "{wrong}");
-        let outcome = operator.revoke_sessions("", "", "all").await.unwrap();
+        let empty = operator.revoke_sessions("", "", "x").await.unwrap_err();
+        assert!(empty.starts_with("invalid: name a role or an identity, or set `all`"), "{empty}");
+        assert_eq!(left().await, ["gateway", "operator"]);
+        let outcome = operator.revoke_all_sessions("all").await.unwrap();
         assert_eq!(outcome.sessions, 1, "our own session is left out");
         operator.status().await.unwrap();
     });
     let revoked = system.lmctl(&["revoke", "--all", "--identity", "n", "--reason", "lost laptop"]);
     revoked.expect_code(0);
     assert_eq!(revoked.stdout, "revoked all sessions of n: 0 capabilities ended\n");
+    let revoked = system.lmctl(&["revoke", "--all", "--reason", "all go"]);
+    revoked.expect_code(0);
+    assert!(revoked.stdout.starts_with("revoked all sessions: "), "{}", revoked.stdout);
     system.lmctl(&["revoke", "--role", "agent", "--reason", "x"]).expect_code(2);
     system.lmctl(&["revoke", "c1", "--all", "--reason", "x"]).expect_code(2);
 }

@@ -135,11 +135,11 @@ fn every_method_answers_whatever_it_is_sent() {
                 continue;
             };
             for (ordinal, method) in interface.methods.iter().enumerate() {
-                // Without a filter it means all sessions: those of this test.
-                if method.name == "revokeSessions" {
-                    continue;
-                }
                 for (shape, fill) in SHAPES {
+                    // Its `all` would end the sessions of this test.
+                    if method.name == "revokeSessions" && shape == "numbers of all ones" {
+                        continue;
+                    }
                     let mut request = client.new_call::<any_pointer::Owned, any_pointer::Owned>(
                         interface.id,
                         ordinal as u16,

@@ -74,12 +74,27 @@ impl OperatorSession {
         ask!(request, got => RevokeOutcome::read(got.get_outcome()?).map_err(malformed)?)
     }
 
-    /// Every session of a role and of an identity; empty: any.
+    /// Every session of a role and of an identity; empty: any. Says no `all`.
     pub async fn revoke_sessions(&self, role: &str, identity: &str, reason: &str) -> Answer<RevokeOutcome> {
+        self.revoke_sessions_of(role, identity, false, reason).await
+    }
+
+    pub async fn revoke_all_sessions(&self, reason: &str) -> Answer<RevokeOutcome> {
+        self.revoke_sessions_of("", "", true, reason).await
+    }
+
+    async fn revoke_sessions_of(
+        &self,
+        role: &str,
+        identity: &str,
+        all: bool,
+        reason: &str,
+    ) -> Answer<RevokeOutcome> {
         let mut request = self.operator.revoke_sessions_request();
         let mut params = request.get();
         params.set_role(role);
         params.set_identity(identity);
+        params.set_all(all);
         params.set_reason(reason);
         ask!(request, got => RevokeOutcome::read(got.get_outcome()?).map_err(malformed)?)
     }

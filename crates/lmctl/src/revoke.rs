@@ -64,6 +64,7 @@ async fn all(link: &Link, args: &RevokeArgs, out: &mut Out) -> Result<(), Failur
     let mut request = link.operator().revoke_sessions_request();
     request.get().set_role(role.unwrap_or(""));
     request.get().set_identity(identity.unwrap_or(""));
+    request.get().set_all(args.all);
     request.get().set_reason(&args.reason[..]);
     let response = answer(request.send().promise).await?;
     let outcome = RevokeOutcome::read(response.get()?.get_outcome()?)?;

@@ -41,7 +41,7 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "describe", signature: "(name :Text) -> (interfaces :List(InterfaceFacts))", doc: "An interface by name; all of them when the name is empty." },
         Method { name: "reload", signature: "() -> (parts :List(ReloadedPart))", doc: "Reads tokens and certificates again. A part that fails keeps its last\ngood state." },
         Method { name: "status", signature: "() -> (status :MeshStatus)", doc: "" },
-        Method { name: "revokeSessions", signature: "(role :Text, identity :Text, reason :Text) -> (outcome :RevokeOutcome)", doc: "Every session of the role and of the identity (empty: any), in one step;\nthe caller's own is left out." },
+        Method { name: "revokeSessions", signature: "(role :Text, identity :Text, reason :Text, all :Bool) -> (outcome :RevokeOutcome)", doc: "Every session of the role and of the identity (empty: any), in one step;\nthe caller's own is left out. With both empty it is refused unless `all`\nis set: an empty message must not end every session." },
         Method { name: "agentStatus", signature: "(identity :Text) -> (answer :AgentAnswer)", doc: "" },
         Method { name: "flushAgent", signature: "(identity :Text, waitMs :UInt32) -> (answer :AgentAnswer)", doc: "Both through the AgentControl that the agent handed out." },
     ] },

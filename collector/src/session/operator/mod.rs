@@ -173,11 +173,17 @@ impl operator::Server for OperatorServer {
         params: operator::RevokeSessionsParams,
         mut results: operator::RevokeSessionsResults,
     ) -> Result<(), capnp::Error> {
-        let (role, identity, reason) = {
+        let (role, identity, all, reason) = {
             let params = params.get()?;
             let role = params.get_role()?.to_string()?;
-            (role, params.get_identity()?.to_string()?, reason(params.get_reason()?)?)
+            let identity = params.get_identity()?.to_string()?;
+            (role, identity, params.get_all(), reason(params.get_reason()?)?)
         };
+        if role.is_empty() && identity.is_empty() && !all {
+            return Err(capnp::Error::failed(
+                "invalid: name a role or an identity, or set `all` to end every session".to_owned(),
+            ));
+        }
         if !role.is_empty() && !Role::ALL.iter().any(|known| known.name() == role) {
             let known = Role::ALL.map(Role::name).join(", ");
             return Err(capnp::Error::failed(format!("invalid: a role is one of {known}")));
