@@ -90,6 +90,54 @@ fn a_graphics_processor() {
 }
 
 #[test]
+fn graphics_processors_of_intel() {
+    let dir = tempfile::tempdir().unwrap();
+    let class = dir.path().join("sys/class/drm");
+    let card = |name: &str, driver: &str, files: &[(&str, &str)]| {
+        let device = class.join(name).join("device");
+        fs::create_dir_all(&device).unwrap();
+        std::os::unix::fs::symlink(format!("../../bus/pci/drivers/{driver}"), device.join("driver")).unwrap();
+        for (file, contents) in files {
+            let path = class.join(name).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, contents).unwrap();
+        }
+    };
+    card("card0", "i915", &[("gt_act_freq_mhz", "350\n"), ("power/rc6_residency_ms", "1500\n")]);
+    card(
+        "card1",
+        "i915",
+        &[
+            ("gt_act_freq_mhz", "1\n"),
+            ("gt/gt0/rps_act_freq_mhz", "900\n"),
+            ("gt/gt1/rps_max_freq_mhz", "1300\n"),
+        ],
+    );
+    let xe = [
+        ("device/tile0/gt0/freq0/act_freq", "1200\n"),
+        ("device/tile0/gt0/freq0/throttle/status", "1\n"),
+        ("device/tile1/gt2/gtidle/idle_residency_ms", "250\n"),
+    ];
+    card("card2", "xe", &xe);
+    card("card3", "nouveau", &[("gt_act_freq_mhz", "1\n")]);
+    let (values, _) = cycle(dir.path());
+    let found: Vec<(&str, f64)> = values
+        .iter()
+        .filter_map(|(series, value)| Some((series.strip_prefix("lmagent_gpu_")?, *value)))
+        .collect();
+    let expected = [
+        (r#"frequency_hertz{card="card0",gt="gt0"}"#, 350e6),
+        (r#"frequency_hertz{card="card1",gt="gt0"}"#, 900e6),
+        (r#"frequency_hertz{card="card2",gt="gt0"}"#, 1200e6),
+        (r#"frequency_max_hertz{card="card1",gt="gt1"}"#, 1300e6),
+        (r#"idle_seconds_total{card="card0",gt="gt0"}"#, 1.5),
+        (r#"idle_seconds_total{card="card2",gt="gt2"}"#, 0.25),
+        (r#"throttled{card="card2",gt="gt0"}"#, 1.0),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_host_without_devices_fails_only_as_absent() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("sys")).unwrap();

@@ -12,5 +12,6 @@ mod machine;
 mod node_exporter;
 mod programs;
 mod protocols;
+mod selinux;
 mod systemd;
 mod textfile;

@@ -115,7 +115,8 @@ const LIVE: &[&str] = &[
 
 /// `netdev` is measured apart; of the others node_exporter's output has nothing,
 /// and `protocols.rs` and `devices.rs` test them.
-const ELSEWHERE: &[&str] = &["containers", "drm", "netdev", "programs", "swap", "systemd", "tcpstat"];
+const ELSEWHERE: &[&str] =
+    &["containers", "drm", "netdev", "programs", "selinux", "swap", "systemd", "tcpstat"];
 
 const LACKED: &str = include_str!("lacked.txt");
 const LACKED_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/lacked.txt");

@@ -67,6 +67,7 @@ pub const COLLECTORS: &[KnownCollector] = &[
     on("timex", |options| Box::new(kernel::timex::ClockDiscipline::new(options))),
     on("udp_queues", |options| Box::new(network::udp_queues::UdpQueues::new(options))),
     on("kernel_hung", |options| Box::new(kernel::hung::HungTasks::new(options))),
+    on("selinux", |options| Box::new(kernel::selinux::Selinux::new(options))),
     on("ipvs", |options| Box::new(network::ipvs::Ipvs::new(options))),
     on("nfs", |options| Box::new(disk::nfs::Nfs::new(options))),
     on("nfsd", |options| Box::new(disk::nfsd::Nfsd::new(options))),

@@ -9,6 +9,7 @@ pub mod os_release;
 pub mod own_process;
 pub mod pressure;
 pub mod processes;
+pub mod selinux;
 pub mod sysctl;
 pub mod time;
 pub mod timex;
