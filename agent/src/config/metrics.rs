@@ -106,6 +106,11 @@ fn take_options(mut section: Section<'_, '_>, host: &mut HostOptions) {
     section.read("cpu_info", &mut host.cpu_info, units::flag);
     section.read("bcache_priority", &mut host.bcache_priority, units::flag);
     section.read("programs_max", &mut host.programs_max, |value| units::integer(value, 1..=100));
+    section.read("docker_socket", &mut host.docker_socket, |value| match value {
+        Value::String(path) if path.is_empty() => Ok(None),
+        Value::String(path) if path.starts_with('/') => Ok(Some(path.as_ref().into())),
+        _ => Err("expected an absolute path, or \"\" for none".to_owned()),
+    });
     section.read("textfile", &mut host.textfile, super::patterns);
     section.read_each("sysctl", &mut host.sysctl, LIST_LEN_MAX, |value, _| {
         let setting = units::text(value).unwrap_or_default();

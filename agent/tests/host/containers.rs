@@ -1,6 +1,8 @@
 //! Containers, in control groups of our own making.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use lm_agent::sources::host::HostOptions;
@@ -122,6 +124,81 @@ fn a_tree_for_each_controller() {
     );
     check(&values, &format!(r#"{labels},state="paused""#), &[("state", 1.0)]);
     assert_eq!(values.len(), 9);
+}
+
+/// A daemon that answers each connection with the next of `answers`, and what
+/// it was asked.
+fn daemon(socket: &Path, answers: Vec<String>) -> std::thread::JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let answer = |answer: String| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut question = Vec::new();
+            let mut byte = [0];
+            while !question.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                question.push(byte[0]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(question).unwrap()
+        };
+        answers.into_iter().map(answer).collect()
+    })
+}
+
+#[test]
+fn names_and_states_from_the_docker_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (web, job) = ("0123456789abcdef".repeat(4), "f".repeat(64));
+    let group = format!("system.slice/docker-{web}.scope/memory.current");
+    write(dir.path(), &[("cgroup.controllers", "memory\n"), (&group, "4096\n")]);
+    let list = format!(
+        r#"[{{"Id":"{web}","Names":["/web"],"State":"running"}},{{"Id":"{job}","Names":["/job"],"State":"exited"}}]"#
+    );
+    let socket = dir.path().join("docker.sock");
+    let answers = vec![
+        format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{list}"),
+        "HTTP/1.0 500 Internal Server Error\r\n\r\n".to_owned(),
+        "HTTP/1.0 200 OK\r\n\r\n[]".to_owned(),
+    ];
+    let daemon = daemon(&socket, answers);
+    let mut machine = Machine::new(HostOptions {
+        sysfs: dir.path().to_owned(),
+        collectors: ["containers"].into(),
+        docker_socket: Some(socket.clone()),
+        ..HostOptions::default()
+    });
+
+    let (named, failures) = machine.cycle();
+    assert_eq!(failures, []);
+    assert_eq!(machine.left_out, [""; 0]);
+    let labels = r#"id="0123456789ab",name="web",runtime="docker""#;
+    check(&named, labels, &[("memory_bytes", 4096.0)]);
+    check(&named, &format!(r#"{labels},state="running""#), &[("state", 1.0)]);
+    check(&named, &format!(r#"{labels},state="exited""#), &[("state", 0.0)]);
+    let labels = r#"id="ffffffffffff",name="job",runtime="docker""#;
+    check(&named, &format!(r#"{labels},state="exited""#), &[("state", 1.0)]);
+    check(&named, &format!(r#"{labels},state="running""#), &[("state", 0.0)]);
+    // An answer counts for a while.
+    machine.now_ms += 14_000;
+    assert_eq!(machine.cycle().0.keys().collect::<Vec<_>>(), named.keys().collect::<Vec<_>>());
+    // While the daemon is in trouble, names stay.
+    machine.now_ms += 1_000;
+    assert_eq!(machine.cycle().0.keys().collect::<Vec<_>>(), named.keys().collect::<Vec<_>>());
+    assert_eq!(
+        machine.left_out,
+        [format!("{}: answered \"HTTP/1.0 500 Internal Server Error\"", socket.display())]
+    );
+    machine.now_ms += 15_000;
+    let (nameless, _) = machine.cycle();
+    assert!(nameless.contains_key(r#"lmagent_container_memory_bytes{id="0123456789ab",runtime="docker"}"#));
+    assert!(!nameless.keys().any(|series| series.contains("name=")), "{nameless:#?}");
+
+    let asked = daemon.join().unwrap();
+    for question in asked {
+        let expected = "GET /containers/json?all=1 HTTP/1.0\r\n";
+        assert!(question.starts_with(expected) && !question.contains("Content-Length"), "{question}");
+    }
 }
 
 #[test]

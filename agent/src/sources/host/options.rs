@@ -35,6 +35,9 @@ pub struct HostOptions {
     /// 1 to 100. Default 10.
     pub programs_max: u32,
     /// The program that `systemd` asks. Default `systemctl`, wherever it is.
+    /// The socket of a Docker daemon that `containers` asks for names and
+    /// states. Default none.
+    pub docker_socket: Option<PathBuf>,
     pub systemctl: PathBuf,
     /// `bcache` shows what is in a cache by priority, which takes the kernel
     /// long. Default false.
@@ -67,6 +70,7 @@ impl Default for HostOptions {
             bcache_priority: false,
             textfile: Vec::new(),
             sysctl: Vec::new(),
+            docker_socket: None,
             sysctl_info: Vec::new(),
         }
     }

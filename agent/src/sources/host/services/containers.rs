@@ -4,17 +4,25 @@
 //! alone or in a systemd scope (`docker-<id>.scope`), or `lxc.payload.<name>`.
 //! That holds for Docker, Podman, containerd, CRI-O and LXC, and needs neither
 //! their socket nor their permission. Their names for containers are not in
-//! the tree: `id` is the first twelve digits, as `docker ps` shows.
+//! the tree: `id` is the first twelve digits, as `docker ps` shows. Where the
+//! settings name Docker's socket, [`Docker`] is asked for names, and for those
+//! containers that do not run.
 
 use std::path::PathBuf;
 
+use super::docker::{Docker, Named};
 use crate::sources::host::attribute::push;
 use crate::sources::host::collector::{Collect, Cycle};
 use crate::sources::host::directory::Directory;
 use crate::sources::host::{Error, HostOptions};
 
 /// Containers beyond these are not shown.
-const CONTAINER_COUNT_MAX: usize = 256;
+pub const CONTAINER_COUNT_MAX: usize = 256;
+/// Digits of an id that are shown.
+pub const ID_DIGITS: usize = 12;
+/// States of a container that has a control group, and all that Docker knows.
+const GROUP_STATES: [&str; 2] = ["running", "paused"];
+const DOCKER_STATES: [&str; 7] = ["running", "paused", "created", "restarting", "removing", "exited", "dead"];
 /// Control groups that are looked at, and how deep they may be nested;
 /// Kubernetes has its containers in the fourth level.
 const GROUP_COUNT_MAX: usize = 8192;
@@ -24,30 +32,60 @@ const UNLIMITED: f64 = (1u64 << 62) as f64;
 
 pub struct Containers {
     root: PathBuf,
+    docker: Option<Docker>,
 }
 
 impl Containers {
     pub fn new(options: &HostOptions) -> Self {
-        Containers { root: options.sysfs.join("fs/cgroup") }
+        let docker = options.docker_socket.clone().map(Docker::new);
+        Containers { root: options.sysfs.join("fs/cgroup"), docker }
     }
 }
 
 impl Collect for Containers {
     fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let hierarchy = Hierarchy::open(&self.root)?;
-        for Container { path, id, runtime } in hierarchy.containers() {
-            let labels = [("id", &id[..]), ("runtime", &runtime[..])];
-            for Measure { name, value } in hierarchy.measure(&path, buffer) {
+        let named = match &mut self.docker {
+            Some(docker) => {
+                let (named, trouble) = docker.containers(cycle.now);
+                cycle.left_out.extend(trouble);
+                named
+            }
+            None => &[],
+        };
+        let groups = hierarchy.containers();
+        for Container { path, id, runtime } in &groups {
+            let known = named.iter().find(|known| known.id == *id);
+            let name = known.map_or("", |known| &known.name);
+            let labels = [("id", &id[..]), ("runtime", &runtime[..]), ("name", name)];
+            for Measure { name, value } in hierarchy.measure(path, buffer) {
                 push(cycle, name, &labels, value)?;
             }
-            let is_paused = hierarchy.is_paused(&path, buffer);
-            for (state, is_now) in [("running", !is_paused), ("paused", is_paused)] {
-                let labels = [labels[0], labels[1], ("state", state)];
-                push(cycle, "lmagent_container_state", &labels, f64::from(u8::from(is_now)))?;
-            }
+            let state = if hierarchy.is_paused(path, buffer) { "paused" } else { "running" };
+            let states = if known.is_some() { &DOCKER_STATES[..] } else { &GROUP_STATES };
+            push_states(cycle, labels, states, state)?;
+        }
+        let is_stopped = |known: &&Named| !groups.iter().any(|group| group.id == known.id);
+        for Named { id, name, state } in named.iter().filter(is_stopped) {
+            let labels = [("id", &id[..]), ("runtime", "docker"), ("name", &name[..])];
+            push_states(cycle, labels, &DOCKER_STATES, state)?;
         }
         Ok(())
     }
+}
+
+/// 1 for the state at hand and 0 for the others.
+fn push_states(
+    cycle: &mut Cycle<'_>,
+    [id, runtime, name]: [(&str, &str); 3],
+    states: &[&str],
+    current: &str,
+) -> Result<(), Error> {
+    for state in states {
+        let labels = [id, runtime, name, ("state", state)];
+        push(cycle, "lmagent_container_state", &labels, f64::from(u8::from(*state == current)))?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, PartialEq)]
@@ -208,7 +246,7 @@ fn container(name: &str, parent: &str) -> Option<(String, String)> {
         ("", _) => "",
         (other, _) => other,
     };
-    Some((id[..12].to_owned(), runtime.to_owned()))
+    Some((id[..ID_DIGITS].to_owned(), runtime.to_owned()))
 }
 
 /// The number of the line that begins with `key`.

@@ -2,5 +2,6 @@
 
 mod ask;
 pub mod containers;
+mod docker;
 pub mod programs;
 pub mod systemd;
