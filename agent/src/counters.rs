@@ -18,6 +18,8 @@ pub struct Counters {
     pub reconnects: AtomicU64,
     /// A session is open.
     pub has_session: AtomicBool,
+    /// Collectors of the host that did not come back in their time.
+    pub host_stalls: AtomicU64,
     /// How long the last cycle took.
     cycle_nanos: AtomicU64,
 }

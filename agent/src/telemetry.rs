@@ -69,6 +69,11 @@ pub fn figures(counters: &Counters, queue: &QueueFacts, on_full: OnFull, to: &mu
             counters.cycle().as_secs_f64(),
         ),
     ]);
+        Figure::new(
+            "lmagent_host_collector_stalls_total",
+            "Collectors of the host that did not come back in their time.",
+            count(&counters.host_stalls),
+        ),
     for stream in Stream::ALL {
         let items = count(&counters.accepted_items[stream as usize]);
         let figure = Figure::new("lmagent_accepted_items_total", "Items that the queue took.", items);

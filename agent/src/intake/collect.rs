@@ -58,7 +58,6 @@ pub struct Sources {
     alerts_max: usize,
     /// The last cycle found no room in the queue.
     is_refused: bool,
-    started: Instant,
     /// What went wrong in the last cycle or discovery, so that lasting trouble is logged once.
     host_trouble: Vec<&'static str>,
     log_trouble: usize,
@@ -93,7 +92,6 @@ impl Sources {
             },
             alerts_max: (settings.limits.alerts_per_batch_max as usize).min(EVENTS_PER_BATCH_MAX),
             is_refused: false,
-            started: Instant::now(),
             host_trouble: Vec::new(),
             log_trouble: 0,
         })
@@ -147,9 +145,8 @@ impl Sources {
     pub fn measure(&mut self, time: Timestamp, facts: &QueueFacts, counters: &Counters) {
         self.measurements.clear();
         if let Some(host) = &mut self.host {
-            let started = self.started;
-            let report =
-                host.collect(time, &mut || started.elapsed(), &mut self.table, &mut self.measurements);
+            let report = host.collect(time, &mut self.table, &mut self.measurements);
+            counters.host_stalls.fetch_add(report.stalls, Ordering::Relaxed);
             let failures = report.failures.iter().chain(&report.left_out);
             let trouble: Vec<_> = failures.clone().map(|(name, _)| *name).collect();
             for (name, error) in failures {

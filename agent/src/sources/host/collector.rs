@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use lm_model::Timestamp;
 
-use super::Error;
 use super::read::KernelFile;
-use crate::sources::{Measurement, SeriesIndex, SeriesTable};
+use super::worker::Table;
+use super::{Error, HostOptions};
+use crate::sources::{Measurement, SeriesIndex};
 
 /// Measures one family of things. A collector that returns an error may have
-/// pushed before; the caller takes that back.
+/// pushed before; the caller takes that back. One that does not return in
+/// its time is left where it is (see [`worker`](super::worker)).
 pub trait Collect: Send {
     fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error>;
 }
@@ -17,7 +19,7 @@ pub trait Collect: Send {
 /// One pass over all collectors.
 pub struct Cycle<'a> {
     pub now: Timestamp,
-    pub table: &'a mut SeriesTable,
+    pub table: Table<'a>,
     pub out: &'a mut Vec<Measurement>,
     pub shared: &'a mut SharedStat,
     /// What a collector leaves out while it gives the rest.
@@ -30,6 +32,12 @@ pub struct SharedStat {
     pub bytes: Vec<u8>,
     /// `bytes` are of this cycle.
     pub is_read: bool,
+}
+
+impl SharedStat {
+    pub fn new(options: &HostOptions) -> Self {
+        SharedStat { file: KernelFile::new(&options.procfs, "stat"), bytes: Vec::new(), is_read: false }
+    }
 }
 
 impl Cycle<'_> {
@@ -47,8 +55,7 @@ impl Cycle<'_> {
     }
 
     pub fn series(&mut self, name: &str, labels: &[(&str, &str)]) -> Result<SeriesIndex, Error> {
-        let series_count_max = self.table.series_count_max();
-        self.table.get_or_insert(name, labels).ok_or(Error::TableFull { series_count_max })
+        self.table.series(name, labels)
     }
 
     /// The series of several names with the same labels.

@@ -4,7 +4,8 @@
 //! files. A collector gives all of its measurements or none: one that fails
 //! (its file is absent, cut, or not what it should be) contributes
 //! `node_scrape_collector_success 0` and an entry in the [`CycleReport`], and
-//! the others go on. Nothing here panics on what a kernel file says.
+//! the others go on. Nothing here panics on what a kernel file says, and one
+//! that never answers costs a thread and not the cycle ([`worker`]).
 //!
 //! All files are below the roots of [`HostOptions`], so a container can look at
 //! the `/proc` and `/sys` of its host and a test at a directory. Exceptions are
@@ -31,19 +32,18 @@ pub mod registry;
 mod services;
 mod textfile;
 mod tree;
+mod worker;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use lm_model::Timestamp;
 use rustix::io::Errno;
 
-use super::{Measurement, SeriesIndex, SeriesTable};
-use collector::{Collect, Cycle, SharedStat};
+use super::{Measurement, SeriesTable};
 pub use options::HostOptions;
-use read::KernelFile;
-use registry::{COLLECTORS, KnownCollector};
+use registry::COLLECTORS;
+use worker::Workshop;
 
 /// A collector failed; others did not.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,10 @@ pub enum Error {
          see metrics.filters"
     )]
     TableFull { series_count_max: u32 },
+    #[error("did not come back in time: it waits for a file or program that does not answer")]
+    Stalled,
+    #[error("the system has no thread for it")]
+    NoThread,
 }
 
 impl Error {
@@ -71,6 +75,7 @@ impl Error {
         match self {
             Error::Read { source, .. } => source.raw_os_error().is_some_and(|code| absences.contains(&code)),
             Error::Malformed { .. } | Error::Exposition { .. } | Error::TableFull { .. } => false,
+            Error::Stalled | Error::NoThread => false,
         }
     }
 }
@@ -82,6 +87,9 @@ pub struct CycleReport {
     pub failures: Vec<(&'static str, Error)>,
     /// What collectors left out that gave the rest.
     pub left_out: Vec<(&'static str, Error)>,
+    /// Collectors that did not come back in this cycle; those that were away
+    /// already are not counted again.
+    pub stalls: u64,
 }
 
 /// Measures a host, one cycle at a time.
@@ -89,66 +97,40 @@ pub struct CycleReport {
 /// Series numbers are remembered between cycles: give every cycle the same
 /// [`SeriesTable`] (clearing it is fine).
 pub struct HostSource {
-    options: HostOptions,
-    collectors: Vec<Running>,
+    workshop: Workshop,
     /// The generation of the table that remembered numbers belong to.
     generation: u64,
-    buffer: Vec<u8>,
-    stat: SharedStat,
     repeated: Repeated,
 }
 
 impl HostSource {
     pub fn new(options: HostOptions) -> Self {
-        let file = KernelFile::new(&options.procfs, "stat");
+        let chosen: Vec<_> =
+            COLLECTORS.iter().filter(|known| options.collectors.contains(known.name)).collect();
         HostSource {
-            options,
-            collectors: Vec::new(),
+            workshop: Workshop::new(options, chosen.into_iter()),
             generation: 0,
-            buffer: Vec::new(),
-            stat: SharedStat { file, bytes: Vec::new(), is_read: false },
             repeated: Repeated::default(),
         }
     }
 
     /// Appends one measurement of every series that the host has now.
     ///
-    /// `now` becomes `node_time_seconds`. `monotonic` reads a clock with any
-    /// start; differences become `node_scrape_collector_duration_seconds`.
-    /// A series of the last cycle that is not in this one has ended.
+    /// `now` becomes `node_time_seconds`. A series of the last cycle that is
+    /// not in this one has ended. Blocks for a few times
+    /// [`HostOptions::collector_time_max`] when files do not answer.
     pub fn collect(
         &mut self,
         now: Timestamp,
-        monotonic: &mut dyn FnMut() -> Duration,
         table: &mut SeriesTable,
         out: &mut Vec<Measurement>,
     ) -> CycleReport {
-        if self.collectors.is_empty() || self.generation != table.generation() {
+        if self.generation != table.generation() {
             self.generation = table.generation();
-            self.collectors = running(&self.options);
+            self.workshop.renew();
         }
-        self.stat.is_read = false;
         let first = out.len();
-        let mut report = CycleReport::default();
-        let mut left_out = Vec::new();
-        let mut cycle = Cycle { now, table, out, shared: &mut self.stat, left_out: &mut left_out };
-        let mut started = monotonic();
-        for running in &mut self.collectors {
-            let result = running.collect(&self.options, &mut cycle, &mut self.buffer);
-            let success = result.is_ok();
-            report.left_out.extend(cycle.left_out.drain(..).map(|error| (running.known.name, error)));
-            if let Err(error) = result {
-                report.failures.push((running.known.name, error));
-            }
-            let ended = monotonic();
-            // Without room for its two series a collector still counts as run.
-            if let Some([success_series, duration_series]) = running.series(cycle.table) {
-                let duration = ended.saturating_sub(started).as_secs_f64();
-                cycle.push(success_series, f64::from(u8::from(success)));
-                cycle.push(duration_series, duration);
-            }
-            started = ended;
-        }
+        let report = self.workshop.run(now, table, out);
         self.repeated.drop_from(first, out);
         report
     }
@@ -180,60 +162,4 @@ impl Repeated {
         }
         out.truncate(end);
     }
-}
-
-struct Running {
-    known: &'static KnownCollector,
-    collect: Box<dyn Collect>,
-    series: Option<[SeriesIndex; 2]>,
-    /// Cycles to leave out, after one that had more series than there is room.
-    pause: u32,
-}
-
-/// Building thousands of series to find that they do not fit is costly, and
-/// the next cycle seldom finds fewer.
-const PAUSE_CYCLES: u32 = 20;
-
-impl Running {
-    /// Collects everything or nothing: what a failed collector pushed is taken
-    /// back, and of one that found no room also the series that it added, so
-    /// that those after it have that room.
-    fn collect(
-        &mut self,
-        options: &HostOptions,
-        cycle: &mut Cycle<'_>,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return Err(Error::TableFull { series_count_max: cycle.table.series_count_max() });
-        }
-        let (pushed, known) = (cycle.out.len(), cycle.table.len());
-        let result = self.collect.collect(cycle, buffer);
-        if result.is_err() {
-            cycle.out.truncate(pushed);
-        }
-        if let Err(Error::TableFull { .. }) = result {
-            cycle.table.truncate(known);
-            // It remembers series that are gone.
-            self.collect = (self.known.make)(options);
-            self.pause = PAUSE_CYCLES;
-        }
-        result
-    }
-
-    fn series(&mut self, table: &mut SeriesTable) -> Option<[SeriesIndex; 2]> {
-        if self.series.is_none() {
-            let labels = [("collector", self.known.name)];
-            let success = table.get_or_insert("node_scrape_collector_success", &labels)?;
-            let duration = table.get_or_insert("node_scrape_collector_duration_seconds", &labels)?;
-            self.series = Some([success, duration]);
-        }
-        self.series
-    }
-}
-
-fn running(options: &HostOptions) -> Vec<Running> {
-    let chosen = COLLECTORS.iter().filter(|known| options.collectors.contains(known.name));
-    chosen.map(|known| Running { known, collect: (known.make)(options), series: None, pause: 0 }).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::filter::Filters;
 use super::registry::COLLECTORS;
@@ -34,11 +35,14 @@ pub struct HostOptions {
     /// `programs` shows this many that use most of each of CPU, memory and I/O,
     /// 1 to 100. Default 10.
     pub programs_max: u32,
-    /// The program that `systemd` asks. Default `systemctl`, wherever it is.
     /// The socket of a Docker daemon that `containers` asks for names and
     /// states. Default none.
     pub docker_socket: Option<PathBuf>,
+    /// The program that `systemd` asks. Default `systemctl`, wherever it is.
     pub systemctl: PathBuf,
+    /// A collector that takes longer is left out until it returns. Default 8 s:
+    /// longer than those need that wait for others (`filesystem`, `systemd`).
+    pub collector_time_max: Duration,
     /// `bcache` shows what is in a cache by priority, which takes the kernel
     /// long. Default false.
     pub bcache_priority: bool,
@@ -66,11 +70,12 @@ impl Default for HostOptions {
             cpu_guest: true,
             cpu_info: false,
             programs_max: 10,
+            docker_socket: None,
             systemctl: "systemctl".into(),
+            collector_time_max: Duration::from_secs(8),
             bcache_priority: false,
             textfile: Vec::new(),
             sysctl: Vec::new(),
-            docker_socket: None,
             sysctl_info: Vec::new(),
         }
     }
