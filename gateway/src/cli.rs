@@ -114,19 +114,7 @@ impl Command {
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(error.into()))?;
-        runtime.spawn(reload(log.clone()));
         runtime.block_on(run(config, log, signal())).map_err(Failure::Run)
-    }
-}
-
-/// Reads the level of the log again with each SIGHUP.
-async fn reload(log: Arc<LogReload>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return tracing::error!("cannot listen for SIGHUP");
-    };
-    while hangup.recv().await.is_some() {
-        log.reload_and_tell();
     }
 }
 

@@ -72,7 +72,7 @@ pub async fn run(
     log: Arc<LogReload>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let gateway = Gateway::bind(config).await?;
+    let gateway = Gateway { log: Some(log.clone()), ..Gateway::bind(config).await? };
     gateway.telemetry.add(move |to| log.figures(RELOADS, to));
     gateway.serve(shutdown).await
 }
@@ -95,6 +95,8 @@ pub struct Gateway {
     /// For whoever runs us; `None`: there is no such listener.
     health: Option<TcpListener>,
     telemetry: Telemetry,
+    /// The level of the log, to be read again; `None`: it is somebody else's.
+    log: Option<Arc<LogReload>>,
 }
 
 impl Gateway {
@@ -118,7 +120,7 @@ impl Gateway {
         };
         let telemetry = Telemetry::default();
         lm_telemetry::process::add(&telemetry, "lmgateway_build_info", env!("CARGO_PKG_VERSION"));
-        Ok(Gateway { config, listener, certificates, addr, health, telemetry })
+        Ok(Gateway { config, listener, certificates, addr, health, telemetry, log: None })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -131,7 +133,7 @@ impl Gateway {
     ///
     /// When the session's thread cannot start.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Gateway { config, listener, certificates, addr, health: health_listener, telemetry } = self;
+        let Gateway { config, listener, certificates, addr, health: health_listener, telemetry, log } = self;
         let listener = match &certificates {
             Some(certificates) => Listener::tls(listener, certificates.https()?),
             None => listener.into(),
@@ -180,7 +182,7 @@ impl Gateway {
         let shutdown = async {
             tokio::select! {
                 () = shutdown => {}
-                () = reload_on(hangup, certificates.as_ref(), supervisor) => {}
+                () = reload_on(hangup, certificates.as_ref(), log.as_deref(), supervisor) => {}
                 () = supervisor.watch(async || living.is_alive().await) => {}
             }
             // Its last handle ends the session's thread.
@@ -203,11 +205,19 @@ impl Gateway {
     }
 }
 
-/// Reads the certificate again with each signal. Tokens and the CA are read
-/// at each connection anyway.
-async fn reload_on(mut hangup: Signal, certificates: Option<&Certificates>, supervisor: Supervisor) {
+/// Reads the certificate and the level of the log again with each signal.
+/// Tokens and the CA are read at each connection anyway.
+async fn reload_on(
+    mut hangup: Signal,
+    certificates: Option<&Certificates>,
+    log: Option<&LogReload>,
+    supervisor: Supervisor,
+) {
     while hangup.recv().await.is_some() {
         supervisor.reloading();
+        if let Some(log) = log {
+            log.reload_and_tell();
+        }
         match certificates.map(Certificates::reload) {
             Some(Ok(true)) => tracing::info!("the certificate is renewed"),
             Some(Ok(false)) | None => tracing::info!("reloaded: nothing has changed"),

@@ -8,6 +8,7 @@
 mod figure;
 pub mod log;
 pub mod process;
+pub mod process_stat;
 mod settings;
 mod text;
 

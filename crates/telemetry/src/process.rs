@@ -1,5 +1,4 @@
 //! A process in figures, with the names of the Prometheus client libraries.
-//! Fields of `/proc/<pid>/stat` are those of `proc_pid_stat(5)`.
 
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
@@ -8,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::process::Resource;
 
+use crate::process_stat::ProcessStat;
 use crate::{Figure, Telemetry};
 
 /// Ticks of a second in `/proc`: USER_HZ, the same on every Linux of today.
@@ -39,7 +39,7 @@ impl ProcessFacts {
     pub fn read(directory: &Path, buffer: &mut Vec<u8>) -> io::Result<ProcessFacts> {
         buffer.clear();
         std::fs::File::open(directory.join("stat"))?.take(STAT_BYTES_MAX).read_to_end(buffer)?;
-        let stat = parse_stat(buffer)
+        let stat = ProcessStat::parse(buffer)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "stat is not a process's state"))?;
         Ok(ProcessFacts {
             cpu_seconds: (stat.user_ticks as f64 + stat.system_ticks as f64) / USER_HZ,
@@ -84,32 +84,6 @@ fn boot_seconds() -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
-struct ProcessStat {
-    user_ticks: u64,
-    system_ticks: u64,
-    /// Since boot.
-    start_ticks: u64,
-    virtual_bytes: u64,
-    resident_pages: u64,
-}
-
-/// Numbers after the program's name, which is in parentheses and may hold
-/// spaces and parentheses itself. `proc_pid_stat(5)` counts fields from one
-/// and the name is the second, so its field *n* is at *n* - 3 here.
-fn parse_stat(bytes: &[u8]) -> Option<ProcessStat> {
-    let name_end = bytes.iter().rposition(|byte| *byte == b')')?;
-    let text = std::str::from_utf8(&bytes[name_end + 1..]).ok()?;
-    let mut fields = text.split_ascii_whitespace();
-    let mut number = |skip| fields.nth(skip)?.parse().ok();
-    Some(ProcessStat {
-        user_ticks: number(14 - 3)?,
-        system_ticks: number(0)?,
-        start_ticks: number(22 - 16)?,
-        virtual_bytes: number(0)?,
-        resident_pages: number(0)?,
-    })
-}
-
 /// Entries of a `/proc/<pid>/fd`, without the one that reading it takes.
 fn count_descriptors(path: &Path) -> io::Result<usize> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -128,16 +102,6 @@ fn count_descriptors(path: &Path) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_fields() {
-        let line = b"10 (a b) c) S 1 2 3 4 5 6 7 8 9 10 1677 44 0 0 20 0 1 0 82375 56274944 1981 184\n";
-        let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.user_ticks, stat.system_ticks, stat.start_ticks), (1677, 44, 82375));
-        assert_eq!((stat.virtual_bytes, stat.resident_pages), (56_274_944, 1981));
-        assert!(parse_stat(&line[..40]).is_none());
-        assert!(parse_stat(b"").is_none());
-    }
 
     #[test]
     fn this_process_has_all_figures() {

@@ -50,16 +50,12 @@ impl Directory {
 
     fn names_of(&self, is_wanted: impl Fn(FileType) -> bool) -> Vec<String> {
         let mut names = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(&self.fd, &mut buffer);
-        while let Some(Ok(entry)) = entries.next() {
-            let name = entry.file_name().to_str().ok().filter(|name| !name.starts_with('.'));
-            let name = name.filter(|_| is_wanted(entry.file_type()));
+        // What was read before an error is there.
+        let _ = for_each_name(&self.fd, |name, kind| {
+            let name = std::str::from_utf8(name).ok().filter(|_| is_wanted(kind));
             names.extend(name.map(str::to_owned));
-            if names.len() == ENTRY_COUNT_MAX {
-                break;
-            }
-        }
+            names.len() < ENTRY_COUNT_MAX
+        });
         names.sort_unstable();
         names
     }
@@ -92,7 +88,25 @@ impl Directory {
     }
 }
 
-fn open_directory(at: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+/// Every entry of a directory, hidden ones left out, in no order, until
+/// `wants_more` does not.
+pub fn for_each_name(
+    directory: impl AsFd,
+    mut wants_more: impl FnMut(&[u8], FileType) -> bool,
+) -> rustix::io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !name.starts_with(b".") && !wants_more(name, entry.file_type()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub fn open_directory(at: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::empty())
 }

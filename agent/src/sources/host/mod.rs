@@ -26,7 +26,6 @@ mod kernel;
 mod memory;
 mod network;
 mod options;
-mod process_stat;
 mod read;
 pub mod registry;
 mod services;

@@ -1,13 +1,13 @@
 //! Directories of small files, one value a file: sysfs, `/proc/<pid>`.
 
 use std::ffi::OsStr;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::CWD;
 
 use super::Error;
+use super::directory::{for_each_name, open_directory};
 use super::read::{Malformed, read_file};
 
 /// Directories with more entries are refused; `/proc` of a machine at its
@@ -72,26 +72,24 @@ impl Tree {
         let path = self.path(parts);
         let unreadable =
             |errno: rustix::io::Errno| Error::Read { path: path.to_owned(), source: errno.into() };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(unreadable)?;
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(&directory, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name().to_bytes();
-            if name.starts_with(b".") {
-                continue;
+        let directory = open_directory(CWD, path).map_err(unreadable)?;
+        let mut is_whole = true;
+        for_each_name(&directory, |name, _| {
+            is_whole = names.len() < ENTRY_COUNT_MAX;
+            if is_whole {
+                names.push(name);
             }
-            if names.len() == ENTRY_COUNT_MAX {
-                return Err(Error::Malformed {
-                    path: path.to_owned(),
-                    line: 0,
-                    reason: "has more than 131,072 entries",
-                });
-            }
-            names.push(name);
+            is_whole
+        })
+        .map_err(unreadable)?;
+        match is_whole {
+            true => Ok(()),
+            false => Err(Error::Malformed {
+                path: path.to_owned(),
+                line: 0,
+                reason: "has more than 131,072 entries",
+            }),
         }
-        Ok(())
     }
 }
 

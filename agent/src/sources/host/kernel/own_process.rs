@@ -1,11 +1,11 @@
 //! The agent's own process, with the names of the Prometheus client libraries.
 
+use lm_telemetry::process_stat::ProcessStat;
 use rustix::process::Resource;
 
 use crate::sources::host::collector::{Collect, Cycle, FixedSeries};
 use crate::sources::host::cpu::USER_HZ;
 use crate::sources::host::cpu::stat::boot_seconds;
-use crate::sources::host::process_stat::parse_stat;
 use crate::sources::host::read::{KernelFile, Malformed};
 use crate::sources::host::tree::{Names, Tree};
 use crate::sources::host::{Error, HostOptions};
@@ -43,7 +43,7 @@ impl OwnProcess {
 impl Collect for OwnProcess {
     fn collect(&mut self, cycle: &mut Cycle<'_>, buffer: &mut Vec<u8>) -> Result<(), Error> {
         self.stat.read(buffer)?;
-        let stat = parse_stat(buffer)
+        let stat = ProcessStat::parse(buffer)
             .ok_or_else(|| self.stat.malformed(Malformed { line: 1, reason: "is not a process's state" }))?;
         self.tree.list(&[b"fd"], &mut self.descriptors)?;
         // Without the one that listing them takes.

@@ -9,11 +9,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use lm_telemetry::process_stat::ProcessStat;
+
 use crate::sources::host::attribute::push;
 use crate::sources::host::collector::{Collect, Cycle};
 use crate::sources::host::cpu::USER_HZ;
 use crate::sources::host::directory::Directory;
-use crate::sources::host::process_stat::parse_stat;
 use crate::sources::host::read::{number, words};
 use crate::sources::host::tree::{Names, Tree};
 use crate::sources::host::{Error, HostOptions};
@@ -125,7 +126,7 @@ fn measure(
     path.clear();
     let _ = write!(path, "{pid}/stat");
     // It may have ended meanwhile.
-    let Some(stat) = procfs.bytes(path, buffer).and_then(parse_stat) else { return };
+    let Some(stat) = procfs.bytes(path, buffer).and_then(ProcessStat::parse) else { return };
     let name = if stat.is_kernel_thread { KERNEL.into() } else { String::from_utf8_lossy(stat.program) };
     if !programs.contains_key(&*name) {
         programs.insert(name.clone().into_owned(), Program::default());
