@@ -32,6 +32,8 @@ pub struct QueueFacts {
     pub pending_bytes: u64,
     pub pending_batches: u64,
     pub capacity_bytes: u64,
+    /// When the oldest item that is not acknowledged was measured or read.
+    pub oldest_unix_ms: Option<i64>,
     /// Nothing is left to send, no declared loss either.
     pub is_empty: bool,
     /// The sources are closed: the queue will not grow any more.

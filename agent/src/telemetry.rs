@@ -2,6 +2,7 @@
 //! figures for `/metrics`: one list.
 
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lm_model::{LossReason, Stream};
 use lm_telemetry::Figure;
@@ -47,6 +48,11 @@ pub fn figures(counters: &Counters, queue: &QueueFacts, on_full: OnFull, to: &mu
             "Batches queued and not acknowledged.",
             queue.pending_batches as f64,
         ),
+        Figure::new(
+            "lmagent_queue_oldest_age_seconds",
+            "Age of the oldest item that is not acknowledged; 0 when there is none.",
+            queue.oldest_unix_ms.map_or(0.0, age_seconds),
+        ),
         Figure::new("lmagent_queue_capacity_bytes", "What the queue may use.", queue.capacity_bytes as f64),
         Figure::new(
             "lmagent_sent_batches_total",
@@ -64,16 +70,16 @@ pub fn figures(counters: &Counters, queue: &QueueFacts, on_full: OnFull, to: &mu
             f64::from(u8::from(counters.has_session.load(Ordering::Relaxed))),
         ),
         Figure::new(
+            "lmagent_host_collector_stalls_total",
+            "Collectors of the host that did not come back in their time.",
+            count(&counters.host_stalls),
+        ),
+        Figure::new(
             "lmagent_cycle_duration_seconds",
             "How long the last measurement of everything took.",
             counters.cycle().as_secs_f64(),
         ),
     ]);
-        Figure::new(
-            "lmagent_host_collector_stalls_total",
-            "Collectors of the host that did not come back in their time.",
-            count(&counters.host_stalls),
-        ),
     for stream in Stream::ALL {
         let items = count(&counters.accepted_items[stream as usize]);
         let figure = Figure::new("lmagent_accepted_items_total", "Items that the queue took.", items);
@@ -92,6 +98,12 @@ pub fn figures(counters: &Counters, queue: &QueueFacts, on_full: OnFull, to: &mu
             Figure::new("lmagent_dropped_items_total", "Items given up, and declared.", items as f64);
         to.push(figure.with("stream", stream.name()).with("reason", reason.name()));
     }
+}
+
+/// Since a time that may be in the future, if the clock was set back.
+fn age_seconds(unix_ms: i64) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_secs_f64() - unix_ms as f64 / 1e3).max(0.0)
 }
 
 /// Kinds of drops whose series exist before the first drop, so that a rate

@@ -295,7 +295,7 @@ impl Intake {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let mut facts = self.outbox.facts(&self.counters);
         facts.is_final = self.sources.is_none();
         // Levels change with every acknowledgement, which the sender knows of:

@@ -6,6 +6,7 @@
 //! a dictionary that a collector misses is rebuilt from the segment of the
 //! batch that needs it.
 
+mod age;
 mod outgoing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::disk::{Disk, disk};
 use crate::queue_handle::{Identity, QueueFacts};
 use crate::record::{Record, Snapshot, record_bytes};
 use crate::sources::logs::{FileCursor, FileKey};
+use age::Ages;
 
 pub use outgoing::Hole;
 
@@ -69,6 +71,7 @@ pub struct Outbox {
     items_after: [Option<(Incarnation, u64, u64)>; 3],
     /// For each stream, the end of what was synced.
     ends: [u64; 3],
+    ages: Ages,
     is_dirty: bool,
 }
 
@@ -93,7 +96,7 @@ impl Outbox {
             unsynced_bytes_max: UNSYNCED_BYTES_MAX,
             preallocate: true,
         };
-        let (queue, report) = Queue::open(disk(), &settings.queue.dir, options, candidate)?;
+        let (mut queue, report) = Queue::open(disk(), &settings.queue.dir, options, candidate)?;
         for file in &report.recovered.quarantined_files {
             tracing::error!(file = %file.display(), "a queue segment cannot be read as a whole and was kept aside");
         }
@@ -105,6 +108,7 @@ impl Outbox {
             );
         }
         let cursors = last_cursors(&queue)?;
+        let ages = known_ages(&mut queue);
         tracing::info!(
             incarnation = %from_journal(report.incarnation),
             dir = %settings.queue.dir.display(),
@@ -118,6 +122,7 @@ impl Outbox {
             unreadable: BTreeSet::new(),
             items_after: [None; 3],
             ends: [0; 3],
+            ages,
             is_dirty: false,
         })
     }
@@ -144,6 +149,8 @@ impl Outbox {
         match queue.append(stream as u8, header.item_count, &payload, snapshot) {
             Ok(Appended::Queued { .. }) => {
                 self.batcher.commit();
+                let BatchId { incarnation, sequence, .. } = header.id;
+                self.ages.queued(stream, incarnation, sequence, header.time_max.as_millis());
                 self.cursors.extend(cursors.iter().map(|cursor| (cursor.key, cursor.clone())));
                 self.is_dirty = true;
                 Ok(Stored::Accepted)
@@ -278,6 +285,7 @@ impl Outbox {
     pub fn acknowledge(&mut self, end: &Acknowledgement) -> Result<(), Error> {
         let incarnation = to_journal(end.incarnation);
         self.queue.acknowledge(end.stream as u8, incarnation, end.durable_end, end.landed_end)?;
+        self.ages.acknowledged(end.stream, end.incarnation, end.durable_end);
         self.unreadable.retain(|id| {
             (id.stream, id.incarnation) != (end.stream, end.incarnation) || id.sequence >= end.durable_end
         });
@@ -285,7 +293,7 @@ impl Outbox {
     }
 
     /// Levels for everybody, and totals into `counters`.
-    pub fn facts(&self, counters: &Counters) -> QueueFacts {
+    pub fn facts(&mut self, counters: &Counters) -> QueueFacts {
         let stats = self.queue.stats();
         for (stream, accepted) in Stream::ALL.into_iter().zip(&stats.accepted) {
             counters.set_accepted(stream, accepted.items);
@@ -296,6 +304,10 @@ impl Outbox {
             }
         }
         let depths = stats.streams.iter();
+        let mut has_pending = [false; 3];
+        for (has_pending, depth) in has_pending.iter_mut().zip(depths.clone()) {
+            *has_pending = depth.pending.records > 0;
+        }
         QueueFacts {
             incarnation: from_journal(self.queue.incarnation()),
             ends: self.ends,
@@ -303,6 +315,7 @@ impl Outbox {
             pending_batches: depths.clone().map(|depth| depth.pending.records).sum(),
             is_empty: depths.clone().all(|depth| depth.pending.records + depth.lost.records == 0),
             capacity_bytes: stats.bytes_max,
+            oldest_unix_ms: self.ages.oldest_unix_ms(has_pending),
             is_final: false,
         }
     }
@@ -310,6 +323,22 @@ impl Outbox {
     pub fn stats(&self) -> lm_journal::Stats {
         self.queue.stats()
     }
+}
+
+/// The oldest batch of each stream that an earlier run left. One that cannot
+/// be read has no age; whoever sends it sees the mistake.
+fn known_ages(queue: &mut Queue<Disk>) -> Ages {
+    let mut ages = Ages::default();
+    for stream in Stream::ALL {
+        let Ok(Some(lm_journal::Pending::Payload { payload, .. })) = queue.peek(stream as u8) else {
+            continue;
+        };
+        let Ok(Record { header: BatchHeader { id, time_max, .. }, .. }) = Record::from_bytes(&payload) else {
+            continue;
+        };
+        ages.queued(stream, id.incarnation, id.sequence, time_max.as_millis());
+    }
+    ages
 }
 
 /// The last stored position of every log file.
