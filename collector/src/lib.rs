@@ -33,6 +33,7 @@ use lm_fs::RealFs;
 use lm_logs::RecentOptions;
 use lm_mesh::{Registry, Server, ServerConfig, TokenTable};
 use lm_model::Timestamp;
+use lm_promql::Engine;
 use lm_supervisor::Supervisor;
 use lm_telemetry::Telemetry;
 use lm_telemetry::log::LogReload;
@@ -47,7 +48,7 @@ use faults::Mutant;
 use ingest::{Core, CoreOptions, StoreMetrics};
 use metadata::Metadata;
 use own::HostWatch;
-use query::{Pool, QueryContext};
+use query::{Helpers, Pool, QueryContext};
 use session::{CollectorHost, Controls, Limiters};
 use settings::Settings;
 use spool::{Spool, SpoolOptions};
@@ -130,11 +131,14 @@ pub fn run(
 
     let pool =
         Pool::new(settings.query.threads as usize).map_err(|error| Error::Thread { name: "query", error })?;
+    // The thread of a query works on it too.
+    let helpers = Helpers::new((settings.query.threads as usize).saturating_sub(1));
+    let engine = Engine { workers: Arc::new(helpers), ..settings.query.engine() };
     let queries = Arc::new(QueryContext {
         store,
         ingest: ingest.clone(),
         pool,
-        engine: settings.query.engine(),
+        engine,
         agents: reload.agents(),
         timeout: settings.query.timeout,
         dashboards,

@@ -6,6 +6,7 @@ mod answer;
 mod context;
 mod cursor;
 mod failed;
+mod helpers;
 mod pool;
 mod reader;
 mod scope;
@@ -17,6 +18,7 @@ mod targets;
 mod tests;
 
 pub use context::QueryContext;
+pub use helpers::Helpers;
 pub use pool::Pool;
 pub use reader::ReaderServer;
 pub use scope::ReadScope;

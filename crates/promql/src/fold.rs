@@ -55,7 +55,7 @@ pub(crate) fn eval(
         .flat_map(|group| groups.members(group).chunks(part_series).map(move |places| Part { group, places }))
         .collect();
     let (partials, takers) = workers::in_parts(
-        evaluator.workers(maker.series.len()),
+        evaluator.workers(maker.series.len(), steps),
         parts.len(),
         || {
             budget.charge(steps)?;

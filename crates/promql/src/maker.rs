@@ -17,6 +17,9 @@ use crate::workers::{self, Alone, Workers};
 /// Series that a thread makes rows of before it looks for more.
 const PART_SERIES: usize = 256;
 
+/// Values that take longer to make than threads take to start.
+const VALUES_MANY: usize = 1 << 15;
+
 /// What becomes of each series.
 #[derive(Clone, Debug)]
 pub(crate) enum Make {
@@ -164,9 +167,10 @@ fn each_window(
 }
 
 impl Evaluator<'_> {
-    /// Who helps with so many series: threads cost more than a few are worth.
-    pub fn workers(&self, series: usize) -> &dyn Workers {
-        if series > PART_SERIES { &*self.engine.workers } else { &Alone }
+    /// Who helps to make so many rows: threads cost more than a few are worth.
+    pub fn workers(&self, rows: usize, steps: usize) -> &dyn Workers {
+        let is_much = rows > PART_SERIES && rows.saturating_mul(steps) > VALUES_MANY;
+        if is_much { &*self.engine.workers } else { &Alone }
     }
 
     /// All rows, without those that have nothing in any step. `None` if there
@@ -175,7 +179,7 @@ impl Evaluator<'_> {
         let parts = maker.series.len().div_ceil(PART_SERIES);
         let budget = &self.budget;
         let (rows, _) = workers::in_parts(
-            self.workers(maker.series.len()),
+            self.workers(maker.series.len(), maker.series.windows.len()),
             parts,
             || maker.bench(budget),
             |bench, part| {

@@ -2,6 +2,8 @@
 //! definitions give, whatever the series; and the same to the bit whatever the
 //! order of the store and the number of threads.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lm_model::{Labels, Samples, Timestamp, is_stale, stale_nan};
@@ -322,12 +324,13 @@ proptest! {
     }
 }
 
-/// Runs each job on three threads.
-#[derive(Debug)]
-struct Three;
+/// Runs each job on three threads, and counts the jobs.
+#[derive(Debug, Default)]
+struct Three(AtomicUsize);
 
 impl Workers for Three {
     fn run(&self, job: &(dyn Fn() + Sync)) {
+        self.0.fetch_add(1, Ordering::Relaxed);
         std::thread::scope(|scope| {
             scope.spawn(job);
             scope.spawn(job);
@@ -354,7 +357,8 @@ fn neither_threads_nor_the_order_of_the_store_show() {
     let mut reversed = stored;
     reversed.reverse();
     let reversed = Memory(reversed);
-    let three = Engine { workers: std::sync::Arc::new(Three), ..Engine::default() };
+    let workers = Arc::new(Three::default());
+    let three = Engine { workers: workers.clone(), ..Engine::default() };
     for query in [
         "m_total",
         "rate(m_total[2m])",
@@ -372,10 +376,12 @@ fn neither_threads_nor_the_order_of_the_store_show() {
             };
             found.iter().map(|series| (series.labels.clone(), samples(series))).collect::<Vec<_>>()
         };
-        let alone = bits(range(&store, query, 20_000, 5));
+        let alone = bits(range(&store, query, 5_000, 20));
         assert!(!alone.is_empty(), "{query}");
-        assert!(alone == bits(ask(&three, &store, query, 20_000, 5)), "{query} with threads");
-        assert!(alone == bits(ask(&three, &reversed, query, 20_000, 5)), "{query} in another order");
+        let jobs = workers.0.load(Ordering::Relaxed);
+        assert!(alone == bits(ask(&three, &store, query, 5_000, 20)), "{query} with threads");
+        assert!(workers.0.load(Ordering::Relaxed) > jobs, "{query} is too small for threads");
+        assert!(alone == bits(ask(&three, &reversed, query, 5_000, 20)), "{query} in another order");
     }
 }
 
