@@ -453,7 +453,9 @@ impl<'q, 'a> RangeCall<'q, 'a> {
         for at in param_ats {
             params.push(evaluator.eval_scalar(arg(&call.args, *at)?, steps)?);
         }
+        let around = evaluator.around.replace(call.function.name());
         let series = evaluator.range_series(arg(&call.args, series_at)?, steps)?;
+        evaluator.around = around;
         if series.len() > 0 {
             match call.function {
                 Function::QuantileOverTime => note_quantiles(evaluator, &params[0], call.arg_span(0)),

@@ -60,6 +60,8 @@ pub(crate) struct Evaluator<'a> {
     /// one before, so that sums of them notice a collision. Prometheus does so
     /// where only counts and sums are asked for (`HistogramStatsIterator`).
     pub resolves_hints: bool,
+    /// The function or aggregation right around what is evaluated.
+    pub around: Option<&'static str>,
     work: WorkCount,
     depth: usize,
 }
@@ -82,6 +84,7 @@ impl<'a> Evaluator<'a> {
             query_end,
             times,
             resolves_hints: false,
+            around: None,
             work: WorkCount::default(),
             depth: 0,
         }
@@ -96,7 +99,15 @@ impl<'a> Evaluator<'a> {
         }
         self.depth += 1;
         let held = self.budget.held();
+        let around = self.around;
+        self.around = match expr {
+            Expr::Selector(_) => around,
+            Expr::Call(call) => Some(call.function.name()),
+            Expr::Aggregate(aggregate) => Some(aggregate.op.name()),
+            _ => None,
+        };
         let output = self.eval_node(expr, steps)?;
+        self.around = around;
         // What the node needed on its way is gone by now.
         self.budget.set_held(held + output.size());
         self.depth -= 1;

@@ -65,15 +65,13 @@ impl Series<'_> {
     /// Reads the samples of a series into `reader`.
     pub fn read(&self, place: usize, markers: Markers, reader: &mut Reader<'_>) -> Result<(), Error> {
         let budget = reader.budget;
+        reader.let_go();
         let samples = &mut reader.samples;
         match &self.origin {
             Origin::Stored { selected, order } => {
                 let room = budget.room();
                 selected.read(order[place] as usize, room, samples)?;
                 budget.count_read(samples.len());
-                // They are held until the next series is read.
-                budget.charge(samples.len())?;
-                budget.release(samples.len());
                 if markers == Markers::Dropped {
                     drop_markers(samples);
                 }
@@ -88,10 +86,9 @@ impl Series<'_> {
                     let time = Timestamp::from_millis(steps.time(*step as usize));
                     samples.histograms.push((time, without_hint(histogram)));
                 }
-                budget.charge(samples.len())?;
-                budget.release(samples.len());
             }
         }
+        reader.hold()?;
         reader.count_work(reader.samples.len() + self.windows.len())
     }
 }
@@ -100,18 +97,37 @@ impl Series<'_> {
 pub(crate) struct Reader<'b> {
     /// Of the series that was read last.
     pub samples: Samples,
+    /// Samples that the budget counts as held.
+    held: usize,
     budget: &'b Budget<'b>,
     work: WorkCount,
 }
 
 impl<'b> Reader<'b> {
     pub fn new(budget: &'b Budget<'b>) -> Self {
-        Reader { samples: Samples::default(), budget, work: WorkCount::default() }
+        Reader { samples: Samples::default(), held: 0, budget, work: WorkCount::default() }
+    }
+
+    /// Counts the samples as held until the next ones are read.
+    fn hold(&mut self) -> Result<(), Error> {
+        self.budget.charge(self.samples.len())?;
+        self.held = self.samples.len();
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        self.budget.release(std::mem::take(&mut self.held));
     }
 
     /// Counts work, and now and then asks whether to go on.
     pub fn count_work(&mut self, work: usize) -> Result<(), Error> {
         self.work.add(work, self.budget)
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -146,7 +162,7 @@ impl<'a> Evaluator<'a> {
     /// The series of a range selector or subquery.
     pub fn range_series(&mut self, expr: &Expr, steps: &Steps) -> Result<Series<'a>, Error> {
         match expr {
-            Expr::Range(range) => self.select(&range.selector, range.range_millis, steps),
+            Expr::Range(range) => self.select(&range.selector, range.range_millis, range.range_millis, steps),
             Expr::Subquery(subquery) => self.subquery(subquery, steps),
             _ => Err(Error::BadData("expected a range vector".into())),
         }
@@ -154,7 +170,7 @@ impl<'a> Evaluator<'a> {
 
     /// The series of an instant selector.
     pub fn instant_series(&mut self, selector: &Selector, steps: &Steps) -> Result<Series<'a>, Error> {
-        self.select(selector, millis(self.engine.lookback), steps)
+        self.select(selector, millis(self.engine.lookback), 0, steps)
     }
 
     fn subquery(&mut self, subquery: &Subquery, steps: &Steps) -> Result<Series<'a>, Error> {
@@ -178,15 +194,24 @@ impl<'a> Evaluator<'a> {
         }
         let steps = Steps { start, step, len };
         let resolves = std::mem::replace(&mut self.resolves_hints, false);
+        let around = self.around.take();
         let rows = if len == 0 { Ok(Vec::new()) } else { self.eval_vector(&subquery.expr, &steps) };
         self.resolves_hints = resolves;
+        self.around = around;
         let rows = rows?;
         Ok(Series { windows, origin: Origin::Computed { rows, steps } })
     }
 
     /// Series with all samples that some step's window holds. They are ordered
-    /// by labels so that sums do not depend on the store.
-    fn select(&mut self, selector: &Selector, range_millis: i64, steps: &Steps) -> Result<Series<'a>, Error> {
+    /// by labels so that sums do not depend on the store. `hinted_millis` is what
+    /// the store learns of the range.
+    fn select(
+        &mut self,
+        selector: &Selector,
+        range_millis: i64,
+        hinted_millis: i64,
+        steps: &Steps,
+    ) -> Result<Series<'a>, Error> {
         let windows = Windows {
             range_millis,
             steps: steps.clone(),
@@ -209,7 +234,11 @@ impl<'a> Evaluator<'a> {
                 end: Timestamp::from_millis(until.saturating_add(1)),
             },
             series_max,
-            hints: Hints::default(),
+            hints: Hints {
+                step_millis: if steps.is_single() { 0 } else { steps.step },
+                range_millis: hinted_millis,
+                function: self.around,
+            },
         };
         let too_many = || Error::Limit(format!("a selector matches more than {series_max} series"));
         let selected = match self.storage.select(request) {

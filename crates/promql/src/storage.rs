@@ -42,7 +42,7 @@ pub enum StorageError {
 /// A store of samples.
 pub trait Storage: Sync {
     /// The series that all matchers accept and that may have samples in the
-    /// range. The order does not matter.
+    /// range. The order does not matter; ascending by labels costs the least.
     fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError>;
 }
 

@@ -8,8 +8,8 @@ use lm_model::{
     CUSTOM_BUCKETS_SCHEMA, Histogram, Labels, MatchOp, ResetHint, Sample, Samples, Span, Timestamp,
 };
 use lm_promql::{
-    Answer, Element, Engine, Error, ErrorKind, Features, Interrupt, Limits, Point, SelectRequest, Selected,
-    Storage, StorageError, Value,
+    Answer, Element, Engine, Error, ErrorKind, Features, Hints, Interrupt, Limits, Point, SelectRequest,
+    Selected, Storage, StorageError, Value,
 };
 use proptest::prelude::*;
 
@@ -278,4 +278,43 @@ proptest! {
         let _ = engine.instant(&expr, &Counters, start, &|| None);
         let _ = engine.range(&expr, &Counters, start, end, Duration::from_millis(step as u64), &|| None);
     }
+}
+
+/// Notes what it is asked for, and has nothing.
+#[derive(Default)]
+struct Listener(std::sync::Mutex<Vec<Hints>>);
+
+impl Storage for Listener {
+    fn select<'a>(&'a self, request: SelectRequest<'_>) -> Result<Box<dyn Selected + 'a>, StorageError> {
+        self.0.lock().unwrap().push(request.hints);
+        Ok(Box::new(Vec::new()))
+    }
+}
+
+#[test]
+fn stores_learn_what_samples_are_for() {
+    let check = |query: &str, expected: &[(i64, i64, Option<&'static str>)]| {
+        let listener = Listener::default();
+        let (start, end) = (Timestamp::from_millis(0), Timestamp::from_millis(600_000));
+        let expr = lm_promql::parse(query).unwrap();
+        let step = Duration::from_secs(60);
+        Engine::default().range(&expr, &listener, start, end, step, &|| None).unwrap();
+        let hints = |&(step_millis, range_millis, function): &(i64, i64, Option<&'static str>)| Hints {
+            step_millis,
+            range_millis,
+            function,
+        };
+        let expected: Vec<Hints> = expected.iter().map(hints).collect();
+        assert_eq!(listener.0.into_inner().unwrap(), expected, "{query}");
+    };
+    check("x", &[(60_000, 0, None)]);
+    check("sum(rate(x[5m]))", &[(60_000, 300_000, Some("rate"))]);
+    check("max(x) + y", &[(60_000, 0, Some("max")), (60_000, 0, None)]);
+    check("abs(-x)", &[(60_000, 0, None)]);
+    check("topk(3, x)", &[(60_000, 0, Some("topk"))]);
+    check(
+        "quantile_over_time(scalar(x), y[5m])",
+        &[(60_000, 0, Some("scalar")), (60_000, 300_000, Some("quantile_over_time"))],
+    );
+    check("max_over_time(x[10m:10s])", &[(10_000, 0, None)]);
 }
