@@ -78,12 +78,9 @@ fn unit(ints: &[i64]) -> u64 {
     let first = ints[0];
     let difference = |int: &i64| int.wrapping_sub(first).unsigned_abs();
     let stride = ints.len().div_ceil(UNIT_GUESSES).max(1);
-    let guess = ints.iter().step_by(stride).map(difference).fold(0, gcd);
-    if guess == 1 {
-        return 1;
-    }
-    let mut unit = guess;
-    for difference in ints.iter().map(difference) {
+    // Most columns have no common unit, and a few differences show it.
+    let mut unit = 0;
+    for difference in ints.iter().step_by(stride).chain(ints).map(difference) {
         if unit == 0 || !difference.is_multiple_of(unit) {
             unit = gcd(unit, difference);
             if unit == 1 {

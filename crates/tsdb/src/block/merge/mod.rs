@@ -214,9 +214,10 @@ impl<F: Fs> Run<'_, F> {
             let source = &mut self.sources[*at];
             buffer.clear();
             let mut damage = Vec::new();
-            if let Err(error) =
-                source.block.read_each(source.series, TimeRange::ALL, buffer, |one| damage.push(one))
-            {
+            let series = source.series;
+            let Source { block, recent, .. } = &mut *source;
+            let outcome = block.read_next(series, TimeRange::ALL, buffer, recent, |one| damage.push(one));
+            if let Err(error) = outcome {
                 damage.push(error);
             }
             damage.into_iter().try_for_each(|error| source.note(error))?;

@@ -10,7 +10,7 @@ use super::Deletion;
 use crate::block::error::{Damage, Error};
 use crate::block::format::PAGE_SERIES;
 use crate::block::labels::ValuesPage;
-use crate::block::series::SeriesPage;
+use crate::block::reader::Recent;
 use crate::block::{Block, PageCache};
 use crate::selector::Selector;
 
@@ -27,7 +27,7 @@ pub(super) struct Source<F: Fs> {
     /// The current series, and its pairs in common numbers.
     pub series: u32,
     pub pairs: Vec<u32>,
-    page: Option<(u32, Arc<SeriesPage>)>,
+    pub recent: Recent,
     /// For each deletion that concerns this block: the range's place in the list, and the series.
     pub deleted: Vec<(usize, RoaringBitmap)>,
     pub damage: Vec<Damage>,
@@ -41,7 +41,7 @@ impl<F: Fs> Source<F> {
             common: Vec::new(),
             series: 0,
             pairs: Vec::new(),
-            page: None,
+            recent: Recent::default(),
             deleted: Vec::new(),
             damage: Vec::new(),
         }
@@ -100,7 +100,7 @@ impl<F: Fs> Source<F> {
     /// Reads the labels of the current series, or of the next that can be read. False when there is none.
     pub fn settle(&mut self) -> Result<bool, Error> {
         while self.series < self.block.series_count() {
-            match self.block.pairs(self.series, &mut self.page, &mut self.pairs) {
+            match self.block.pairs(self.series, &mut self.recent.series, &mut self.pairs) {
                 Ok(()) => {
                     let mut is_whole = true;
                     for pair in &mut self.pairs {
@@ -115,8 +115,11 @@ impl<F: Fs> Source<F> {
                 Err(error) => {
                     self.note(error)?;
                     // A page is lost as a whole, unless it is only this series.
-                    let is_page_lost =
-                        self.page.as_ref().is_none_or(|(page, _)| *page != self.page_of(self.series));
+                    let is_page_lost = self
+                        .recent
+                        .series
+                        .as_ref()
+                        .is_none_or(|(page, _)| *page != self.page_of(self.series));
                     self.series = if is_page_lost {
                         (self.page_of(self.series) + 1) * PAGE_SERIES as u32
                     } else {

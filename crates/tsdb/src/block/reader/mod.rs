@@ -17,6 +17,8 @@ use super::format::{self, Directory, HEADER_BYTES, PAGE_SERIES, TRAILER_BYTES};
 use super::series::{Chunks, SeriesPage};
 use super::{BlockMeta, BlockStats, PageCache};
 
+pub(super) use self::pages::Recent;
+
 /// A series of one block, by its place in the order of labels.
 pub type SeriesIndex = u32;
 

@@ -1,5 +1,6 @@
 //! Pages of a block, verified, decoded and cached.
 
+use std::cell::RefCell;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
@@ -13,6 +14,35 @@ use crate::block::labels::ValuesPage;
 use crate::block::series::SeriesPage;
 use crate::codec::group::Group;
 use crate::codec::{Malformed, ints};
+
+thread_local! {
+    /// Its memory is as large as a page, so it is kept.
+    static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Pages that the series before needed. Its neighbours need the same ones, and do not ask the cache again.
+#[derive(Debug, Default)]
+pub(in crate::block) struct Recent {
+    pub series: Option<(u32, Arc<SeriesPage>)>,
+    column: Option<(u32, Arc<Vec<i64>>)>,
+    values: Option<(u32, Arc<Vec<u8>>)>,
+}
+
+impl Recent {
+    pub fn column<F: Fs>(&mut self, block: &Block<F>, number: u32) -> Result<Arc<Vec<i64>>, Error> {
+        match &self.column {
+            Some((known, column)) if *known == number => Ok(column.clone()),
+            _ => Ok(self.column.insert((number, block.column(number)?)).1.clone()),
+        }
+    }
+
+    pub fn values<F: Fs>(&mut self, block: &Block<F>, number: u32) -> Result<Arc<Vec<u8>>, Error> {
+        match &self.values {
+            Some((known, values)) if *known == number => Ok(values.clone()),
+            _ => Ok(self.values.insert((number, block.bytes(number, PageKind::Values)?)).1.clone()),
+        }
+    }
+}
 
 impl<F: Fs> Block<F> {
     /// The page as it is used, from the cache or the file.
@@ -57,7 +87,13 @@ impl<F: Fs> Block<F> {
         if entry.raw_bytes == 0 {
             return Ok(stored);
         }
-        match zstd::bulk::decompress(&stored, entry.raw_bytes as usize) {
+        let decompressed = ZSTD.with_borrow_mut(|zstd| {
+            if zstd.is_none() {
+                *zstd = Some(zstd::bulk::Decompressor::new()?);
+            }
+            zstd.as_mut().expect("it was made above").decompress(&stored, entry.raw_bytes as usize)
+        });
+        match decompressed {
             Ok(raw) if raw.len() == entry.raw_bytes as usize => Ok(raw),
             _ => Err(self.damaged(entry, "zstd refuses it")),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lm_fs::Fs;
 use lm_model::{Samples, TimeRange, Timestamp};
 
+use super::pages::Recent;
 use super::{Block, SeriesIndex};
 use crate::block::error::Error;
 use crate::block::format::PageKind;
@@ -34,14 +35,40 @@ impl<F: Fs> Block<F> {
         series: SeriesIndex,
         range: TimeRange,
         samples: &mut Samples,
+        damaged: impl FnMut(Error),
+    ) -> Result<(), Error> {
+        self.read_next(series, range, samples, &mut Recent::default(), damaged)
+    }
+
+    /// As [`read_each`](Block::read_each), with the pages that the series before needed.
+    pub(in crate::block) fn read_next(
+        &self,
+        series: SeriesIndex,
+        range: TimeRange,
+        samples: &mut Samples,
+        recent: &mut Recent,
         mut damaged: impl FnMut(Error),
     ) -> Result<(), Error> {
-        let mut page = None;
-        for chunk in self.chunks(series, &mut page)? {
+        let mut page = recent.series.take();
+        let outcome = self.read_chunks(series, range, samples, &mut page, recent, &mut damaged);
+        recent.series = page;
+        outcome
+    }
+
+    fn read_chunks(
+        &self,
+        series: SeriesIndex,
+        range: TimeRange,
+        samples: &mut Samples,
+        page: &mut Option<(u32, Arc<SeriesPage>)>,
+        recent: &mut Recent,
+        damaged: &mut impl FnMut(Error),
+    ) -> Result<(), Error> {
+        for chunk in self.chunks(series, page)? {
             let chunk = chunk.map_err(|malformed| self.damaged_series(series, malformed.0))?;
             let (times, values) = (samples.times.len(), samples.values.len());
             let histograms = samples.histograms.len();
-            match self.read_chunk(&chunk, range, samples) {
+            match self.read_chunk(&chunk, range, samples, recent) {
                 Ok(()) => {}
                 Err(error @ Error::Damaged { .. }) => {
                     samples.times.truncate(times);
@@ -55,11 +82,17 @@ impl<F: Fs> Block<F> {
         Ok(())
     }
 
-    fn read_chunk(&self, chunk: &Chunk<'_>, range: TimeRange, samples: &mut Samples) -> Result<(), Error> {
+    fn read_chunk(
+        &self,
+        chunk: &Chunk<'_>,
+        range: TimeRange,
+        samples: &mut Samples,
+        recent: &mut Recent,
+    ) -> Result<(), Error> {
         if !self.overlaps(chunk, range) {
             return Ok(());
         }
-        let column = self.column(chunk.column)?;
+        let column = recent.column(self, chunk.column)?;
         let (start, len) =
             chunk.part.map_or((0, column.len()), |(start, len)| (start as usize, len as usize));
         let Some(times) = column.get(start..start.saturating_add(len)).filter(|times| !times.is_empty())
@@ -87,7 +120,7 @@ impl<F: Fs> Block<F> {
         let decoded = match chunk.place {
             Place::Inline(bytes) => values::decode(bytes, count, &mut samples.values),
             Place::Values { page, offset } => {
-                let bytes = self.bytes(page, PageKind::Values)?;
+                let bytes = recent.values(self, page)?;
                 part_of(&bytes, offset).and_then(|bytes| values::decode(bytes, count, &mut samples.values))
             }
             Place::Group { page, run } => {

@@ -59,7 +59,7 @@ fn write_labels<F: Fs>(
     let (mut postings, mut values) = (Open::default(), Open::default());
     let (mut before, mut text_bytes) = ("", 0);
     for (number, pair) in order.iter().enumerate() {
-        let PairEntry { name, value, series } = &pairs[*pair as usize];
+        let PairEntry { name, value, series, .. } = &pairs[*pair as usize];
         let number = number as u32;
         match names.last_mut() {
             Some(last) if *last.name == **name => {

@@ -74,6 +74,8 @@ pub struct BlockWriter<F: Fs> {
     table: SeriesTable,
     /// Pairs of the series before.
     before: Vec<u32>,
+    /// Its labels, if they came as such; else none.
+    before_labels: Labels,
     stats: BlockStats,
 }
 
@@ -110,6 +112,7 @@ impl<F: Fs> BlockWriter<F> {
             waiting_numbers: 0,
             table: SeriesTable::default(),
             before: Vec::new(),
+            before_labels: Labels::empty(),
             stats: BlockStats::default(),
         })
     }
@@ -124,15 +127,21 @@ impl<F: Fs> BlockWriter<F> {
     /// both columns. A series without samples is left out.
     pub fn add(&mut self, labels: &Labels, samples: &Samples) -> Result<(), Error> {
         let mut pairs = Vec::with_capacity(labels.len());
+        let mut before = self.before_labels.iter();
         for (at, (name, value)) in labels.iter().enumerate() {
             // Neighbours in the order of labels have most of them in common.
-            let pair = match self.before.get(at) {
-                Some(before) if self.symbols.text(*before) == (name, value) => *before,
+            let pair = match before.next() {
+                Some(label) if label == (name, value) => self.before[at],
                 _ => self.symbols.pair(name, value)?,
             };
             pairs.push(Pair(pair));
         }
-        self.add_pairs(&pairs, samples)
+        drop(before);
+        self.add_pairs(&pairs, samples)?;
+        if !samples.is_empty() {
+            self.before_labels = labels.clone();
+        }
+        Ok(())
     }
 
     /// As [`add`](BlockWriter::add), with labels as pairs, ascending by name.
@@ -154,6 +163,7 @@ impl<F: Fs> BlockWriter<F> {
         if !samples.histograms.is_empty() {
             self.add_histograms(series, samples)?;
         }
+        self.before_labels = Labels::empty();
         self.before.clear();
         self.before.extend(pairs.iter().map(|pair| pair.0));
         for pair in pairs {
@@ -184,7 +194,11 @@ impl<F: Fs> BlockWriter<F> {
         if pairs.len() > SERIES_PAIRS_MAX {
             return misuse("it has more than 1024 labels");
         }
-        if (differs.max(1)..pairs.len()).any(|at| text(at - 1).0 >= text(at).0) {
+        // Neighbours mostly have the same names, which were compared before.
+        let name_at = |pair: u32| self.symbols.pairs[pair as usize].name_at;
+        let has_names_of_before = pairs.len() == self.before.len()
+            && pairs[differs..].iter().zip(&self.before[differs..]).all(|(a, b)| name_at(a.0) == name_at(*b));
+        if !has_names_of_before && (differs.max(1)..pairs.len()).any(|at| text(at - 1).0 >= text(at).0) {
             return misuse("its label names do not ascend");
         }
         let is_after = match (pairs.get(differs), self.before.get(differs)) {

@@ -20,6 +20,8 @@ pub(super) struct Symbols {
 
 #[derive(Debug)]
 pub(super) struct PairEntry {
+    /// Number of the name.
+    pub name_at: u32,
     pub name: Arc<str>,
     pub value: Arc<str>,
     /// Ascending.
@@ -51,7 +53,7 @@ impl Symbols {
         let text: Arc<str> = value.into();
         values.insert(text.clone(), pair);
         let name = self.names.get_key_value(name).expect("it was found or inserted above").0.clone();
-        self.pairs.push(PairEntry { name, value: text, series: Vec::new() });
+        self.pairs.push(PairEntry { name_at, name, value: text, series: Vec::new() });
         Ok(pair)
     }
 
