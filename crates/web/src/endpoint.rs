@@ -11,7 +11,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
-use crate::{Drained, Health, Limits, RequestBody, refusal, serve};
+use crate::serve::serve_http1;
+use crate::{Drained, Health, Limits, RequestBody, refusal};
 
 /// Makes the text of `/metrics`, as of now. It must not wait.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -32,12 +33,12 @@ fn limits() -> Limits {
 }
 
 impl Endpoint {
-    /// Answers until `shutdown`.
+    /// Answers until `shutdown`, over HTTP/1.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Drained {
         let service = service_fn(move |request: Request<RequestBody>| {
             std::future::ready(Ok::<_, Infallible>(self.answer(&request)))
         });
-        serve(listener, service, limits(), shutdown).await
+        serve_http1(listener, service, limits(), shutdown).await
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {

@@ -13,13 +13,13 @@
 //!
 //! This crate routes nothing, authenticates nobody and reads no certificates:
 //! a [`Listener`] gets its TLS configuration made.
-//! Otherwise this crate routes nothing, authenticates nobody and speaks no TLS.
 
 mod admission;
 mod body;
 mod endpoint;
 mod health;
 mod limits;
+mod protocol;
 mod refusal;
 mod serve;
 mod stream;

@@ -11,14 +11,15 @@ use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_LENGTH;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admission::{Admission, Connection, Place};
 use crate::body::{Outcome, RequestBody, ResponseBody};
+use crate::protocol::{Both, Http1, Protocol};
 use crate::stream::Watched;
 use crate::transport::{Listener, Transport};
 use crate::{Limits, refusal};
@@ -28,14 +29,6 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// Pause after an accept that failed for want of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const EXHAUSTED_LOG_PERIOD: Duration = Duration::from_secs(10);
-/// HTTP/2 windows: what a client may send before the service reads.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
-const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
-const HTTP2_PING_PERIOD: Duration = Duration::from_secs(20);
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that a client opened and reset at once.
-const HTTP2_RESETS_MAX: usize = 20;
 
 /// The client's address, in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +41,11 @@ pub struct Drained {
     pub cut: usize,
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves `service` on `listener` until `shutdown` is ready, then finishes
-/// what is under way, for at most [`Limits::drain_deadline`].
+/// Serves `service` over HTTP/1 and HTTP/2 on `listener` until `shutdown` is
+/// ready, then finishes what is under way, for at most
+/// [`Limits::drain_deadline`].
 ///
 /// # Cancel safety
 ///
@@ -69,7 +63,40 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let Listener { tcp: listener, tls } = listener.into();
+    accept_loop::<Both, S, B>(listener.into(), service, limits, shutdown).await
+}
+
+/// As [`serve`], over HTTP/1 alone.
+pub(crate) async fn serve_http1<S, B>(
+    listener: impl Into<Listener>,
+    service: S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Drained
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    accept_loop::<Http1, S, B>(listener.into(), service, limits, shutdown).await
+}
+
+async fn accept_loop<P: Protocol, S, B>(
+    listener: Listener,
+    service: S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Drained
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let Listener { tcp: listener, tls } = listener;
     let limits = Arc::new(limits);
     let admission = Admission::new(limits.clone());
     let requests = Arc::new(Semaphore::new(limits.requests_max));
@@ -100,7 +127,7 @@ where
                         stopped: stopped.clone(),
                         tls: tls.clone(),
                     };
-                    tokio::spawn(task.run(tcp));
+                    tokio::spawn(task.run::<P>(tcp));
                 }
                 None if tls.is_none() => {
                     // A fresh socket has room for these bytes.
@@ -167,7 +194,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn run(self, tcp: TcpStream) {
+    async fn run<P: Protocol>(self, tcp: TcpStream) {
         let Task { place, peer, service, limits, requests, mut stopped, tls } = self;
         let _ = tcp.set_nodelay(true);
         let accepted = tokio::select! {
@@ -182,59 +209,38 @@ where
         };
         let io = TokioIo::new(Watched::new(tcp, place.connection.clone(), limits.stall_timeout));
         let connection = place.connection.clone();
-        let builder = builder(&limits);
+        let bounds = limits.clone();
         let per_request = service_fn(move |request| {
             answer(request, peer, connection.clone(), service.clone(), limits.clone(), requests.clone())
         });
-        let serving = builder.serve_connection(io, per_request);
-        let mut serving = std::pin::pin!(serving);
-        let mut is_draining = false;
-        loop {
-            tokio::select! {
-                result = serving.as_mut() => {
-                    if let Err(error) = result {
-                        tracing::debug!(%peer, %error, "a connection ended");
-                    }
-                    return;
+        drive(P::connection(&bounds, io, per_request), place, peer, stopped).await
+    }
+}
+
+/// Lives with a connection until it ends, is cut, or has drained.
+async fn drive<C>(serving: C, place: Place, peer: SocketAddr, mut stopped: watch::Receiver<bool>)
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let mut serving = std::pin::pin!(serving);
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            result = serving.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, %error, "a connection ended");
                 }
-                () = place.connection.cut.notified() => return,
-                _ = stopped.wait_for(|stop| *stop), if !is_draining => {
-                    is_draining = true;
-                    serving.as_mut().graceful_shutdown();
-                }
+                return;
+            }
+            () = place.connection.cut.notified() => return,
+            _ = stopped.wait_for(|stop| *stop), if !is_draining => {
+                is_draining = true;
+                serving.as_mut().graceful_shutdown();
             }
         }
     }
 }
-
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // Between requests too, so this is the idle bound; the sweep cuts a
-        // header that has begun and takes too long.
-        .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
-        .max_headers(limits.headers_max)
-        .max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES_MIN))
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.http2_streams_max)
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
-        .max_local_error_reset_streams(HTTP2_RESETS_MAX)
-        .keep_alive_interval(HTTP2_PING_PERIOD)
-        .keep_alive_timeout(HTTP2_PING_TIMEOUT);
-    builder
-}
-
-/// hyper panics below this.
-const HTTP1_BUFFER_BYTES_MIN: usize = 8 << 10;
 
 async fn answer<S, B>(
     request: Request<Incoming>,
