@@ -162,6 +162,9 @@ interface GatewaySession {
   revocations @2 (afterGeneration :UInt64, waitMs :UInt32) -> (generation :UInt64);
   # Long poll. The generation grows whenever a credential of a user may have
   # lost its worth; every exchange that was remembered before it is void.
+  writeTicket @3 () -> (ticket :Data);
+  # For a bulk stream whose UserGate gives nothing but Writers: what is written
+  # is bounded and delayed there, and no question waits behind it.
 }
 
 interface UserGate {
@@ -183,10 +186,37 @@ struct User {
   reader @1 :Query.Reader;
   cacheMs @2 :UInt32;              # how long the exchange may be remembered
   operator @3 :Operator.Operator;
-  writer @4 :Writer;
+  writer @4 :Writer;               # only through the gate of a bulk stream
 }
 
 interface Writer {
   # Puts records into the system for an application that speaks HTTP. It
-  # cannot read. Room: write.
+  # cannot read.
+  write @0 (client :UInt64, batch :Batch.Batch) -> (receipt :WriteReceipt);
+  # Answered when the batch is stored and its samples were looked at. The batch
+  # says neither incarnation nor sequence: the collector gives it its place.
+  # Its dictionary is of (writer, client, epoch); `client` is a random number,
+  # and a new one begins with no epoch.
+  describe @1 (metrics :List(MetricText)) -> ();
+  # What metrics mean, for those who ask. Kept in memory only.
+}
+
+struct WriteReceipt {
+  union {
+    stored @0 :Void;               # but for the counts below
+    rejected @1 :Text;             # never acceptable
+    needDictionary @2 :Void;       # begin another client, then send again
+    retryAfterMs @3 :UInt32;       # no room, or the disk fails
+    limitedMs @4 :UInt32;          # over the rate of this writer
+  }
+  tooOldItems @5 :UInt32;          # refused: too far behind their series
+  conflictItems @6 :UInt32;        # refused: another value is there
+  seriesLimitItems @7 :UInt32;     # refused: of series beyond a limit
+}
+
+struct MetricText {
+  name @0 :Text;
+  type @1 :Text;                   # as Prometheus names it
+  help @2 :Text;
+  unit @3 :Text;
 }

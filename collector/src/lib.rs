@@ -118,6 +118,7 @@ pub fn run(
         wall_clock: unix_now,
         monotonic_clock: Instant::now,
         mutant: Mutant::chosen(),
+        out_of_order_window: settings.ingest.out_of_order_window,
     };
     let (core, replayed) = Core::open(spool, store.clone(), metrics, options)?;
     tracing::info!(
@@ -159,6 +160,7 @@ pub fn run(
         cluster_id: identity.cluster_id.to_vec(),
         reload: reload.clone(),
         limiters: Limiters::default(),
+        writer_limiters: Limiters::default(),
         ingest: ingest.clone(),
         queries: queries.clone(),
         limits: settings.ingest.limits(),

@@ -49,6 +49,8 @@ pub struct Ingest {
     pub max_log_message_bytes: u32,
     pub max_alerts_per_batch: u32,
     pub max_calls_in_flight: u32,
+    /// How far a writer's sample may be behind the newest of its series.
+    pub out_of_order_window: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -137,6 +139,7 @@ impl Default for Settings {
                 max_log_message_bytes: limits.log_line_bytes_max,
                 max_alerts_per_batch: limits.events_per_batch_max,
                 max_calls_in_flight: 16,
+                out_of_order_window: Duration::from_secs(3600),
             },
             mesh: MeshLimits::default(),
             auth: Auth {
@@ -252,6 +255,9 @@ impl Ingest {
         count("max_log_message_bytes", &mut self.max_log_message_bytes, 256, 1_048_576);
         count("max_alerts_per_batch", &mut self.max_alerts_per_batch, 0, 10_000);
         count("max_calls_in_flight", &mut self.max_calls_in_flight, 1, 256);
+        from.read("out_of_order_window", &mut self.out_of_order_window, |value| {
+            units::duration(value, Duration::ZERO..=Duration::from_secs(366 * 24 * 3600))
+        });
         from.finish();
     }
 

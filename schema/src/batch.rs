@@ -76,6 +76,39 @@ impl SampleColumns {
         self.references.push(reference);
         self.values.push(value);
     }
+
+    /// The first `count` values.
+    pub fn before(&self, count: usize) -> SampleColumns {
+        let mut columns = SampleColumns {
+            references: self.references[..count].to_vec(),
+            values: self.values[..count].to_vec(),
+            ..SampleColumns::default()
+        };
+        let mut left = count;
+        for (time, length) in self.times.iter().zip(&self.lengths) {
+            if left == 0 {
+                break;
+            }
+            let length = (*length as usize).min(left);
+            columns.times.push(*time);
+            columns.lengths.push(length as u32);
+            left -= length;
+        }
+        columns
+    }
+}
+
+/// Bytes of the entries of one epoch of a writer, as [`entries_bytes`] counts:
+/// its dictionary is one record of the spool, which has to be readable.
+pub const WRITER_EPOCH_BYTES_MAX: usize = 24 << 20;
+
+/// Roughly what dictionary entries take in a message.
+pub fn entries_bytes(entries: &[Labels]) -> usize {
+    let words = |text: &str| text.len() / 8 + 1;
+    let of_entry = |labels: &Labels| -> usize {
+        labels.iter().map(|(name, value)| 2 + words(name) + words(value)).sum::<usize>() + 2
+    };
+    entries.iter().map(of_entry).sum::<usize>() * 8
 }
 
 /// Log lines as columns: line `i` is `text[ends[i-1]..ends[i]]`.

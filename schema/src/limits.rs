@@ -38,6 +38,21 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
+    /// For what applications write. A gateway refuses series beyond these one
+    /// by one; a batch that goes beyond them is refused whole.
+    pub const WRITER: DecodeLimits = DecodeLimits {
+        raw_bytes_max: 8 << 20,
+        series_per_batch_max: 32_768,
+        samples_per_batch_max: 32_768,
+        labels_per_series_max: 64,
+        label_name_bytes_max: 512,
+        label_value_bytes_max: 4096,
+        logs_per_batch_max: 0,
+        log_line_bytes_max: 0,
+        events_per_batch_max: 0,
+        dictionary_entries_max: 65_536,
+    };
+
     /// For bytes that were checked when they were accepted: limits may have
     /// shrunk since, and what was acknowledged stays readable.
     pub const STORED: DecodeLimits = DecodeLimits {

@@ -169,7 +169,7 @@ pub async fn attach(
     let ticket = response.get()?.get_ticket()?.to_vec();
     match connected.attach(&ticket).await? {
         Attachment::Sink(sink) => Ok(sink),
-        Attachment::Users(_) => Err(capnp::Error::failed("not a sink".to_owned())),
+        Attachment::Users(_) | Attachment::Writers(_) => Err(capnp::Error::failed("not a sink".to_owned())),
     }
 }
 

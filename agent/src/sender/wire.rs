@@ -18,7 +18,9 @@ pub async fn open_sink(
     let ticket = response.get()?.get_ticket()?.to_vec();
     match connected.attach(&ticket).await? {
         Attachment::Sink(sink) => Ok(sink),
-        Attachment::Users(_) => Err(capnp::Error::failed("the ticket is not for batches".to_owned())),
+        Attachment::Users(_) | Attachment::Writers(_) => {
+            Err(capnp::Error::failed("the ticket is not for batches".to_owned()))
+        }
     }
 }
 

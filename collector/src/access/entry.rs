@@ -1,10 +1,17 @@
-//! What agents' and users' entries have in common: a name and a token.
+//! What agents' and users' entries have in common: a name, a token, and what
+//! those who send are limited to.
 
 use lm_mesh::{Principal, TokenDigest, TokenTable, token_digest};
+use lm_model::{Labels, METRIC_NAME};
 use lm_settings::{Section, Value, units};
+
+use crate::ingest::INSTANCE;
 
 /// Longest name of an agent or user.
 const NAME_BYTES_MAX: usize = 128;
+/// Labels that one of them may be given.
+const LABELS_MAX: usize = 32;
+pub const LABEL_VALUE_BYTES_MAX: usize = 512;
 
 /// Letters, digits, '.', '_' and '-': fit for labels, file names and logs.
 pub fn identity(value: &Value<'_>) -> Result<String, String> {
@@ -53,4 +60,41 @@ pub fn add(table: &mut TokenTable, from: &Section<'_, '_>, digest: TokenDigest, 
         let key = if from.has("token") { "token" } else { "token_sha256" };
         from.complain_at(key, &format!("{key}: {error}"));
     }
+}
+
+/// A bound, when one is given.
+pub fn count(from: &mut Section<'_, '_>, key: &'static str, into: &mut Option<u32>) {
+    from.read(key, into, |value| units::integer(value, 1..=u32::MAX).map(Some));
+}
+
+/// `{ env = "prod" }`
+pub fn labels(value: &Value<'_>) -> Result<Labels, String> {
+    let expected = "expected a table of texts such as { env = \"prod\" }";
+    let Value::Table(table) = value else { return Err(expected.to_owned()) };
+    if table.len() > LABELS_MAX {
+        return Err(format!("expected at most {LABELS_MAX} labels"));
+    }
+    let mut pairs = Vec::new();
+    for (key, value) in table.iter() {
+        let name = key.get_ref().as_ref();
+        if !is_label_name(name) {
+            return Err(format!("{name:?} cannot be a label's name: use letters, digits and '_'"));
+        }
+        if name == INSTANCE || name == METRIC_NAME || name.starts_with("__") {
+            return Err(format!("{name} cannot be given: instance is the agent_id, and __ is ours"));
+        }
+        let text = units::text(value.get_ref()).map_err(|_| expected.to_owned())?;
+        if text.len() > LABEL_VALUE_BYTES_MAX {
+            return Err(format!("expected values of at most {LABEL_VALUE_BYTES_MAX} bytes"));
+        }
+        pairs.push((name.to_owned(), text));
+    }
+    Ok(Labels::from_pairs(pairs))
+}
+
+fn is_label_name(name: &str) -> bool {
+    let is_start = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.len() <= 128
+        && name.bytes().next().is_some_and(is_start)
+        && name.bytes().all(|byte| is_start(byte) || byte.is_ascii_digit())
 }

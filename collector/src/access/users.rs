@@ -39,6 +39,10 @@ fn take(mut from: Section<'_, '_>, names: &mut BTreeSet<String>, table: &mut Tok
     from.read("role", &mut role, |value| units::choice(value, &ROLES).map(Some));
     let digest = entry::digest(&mut from);
     from.read("scope", &mut scope.selector, read_selector);
+    from.read("labels", &mut scope.labels, entry::labels);
+    entry::count(&mut from, "samples_per_second", &mut scope.rates.samples);
+    entry::count(&mut from, "bytes_per_second", &mut scope.rates.bytes);
+    entry::count(&mut from, "series_max", &mut scope.series_max);
     from.read("expires", &mut scope.expires_unix_ms, |value| read_time(value).map(Some));
     if !from.has("name") {
         from.complain_at("name", "name is missing");
@@ -52,6 +56,11 @@ fn take(mut from: Section<'_, '_>, names: &mut BTreeSet<String>, table: &mut Tok
     }
     if from.has("scope") && matches!(role, Some(Role::Writer | Role::Operator)) {
         from.complain_at("scope", "scope is for viewers: it limits what is read");
+    }
+    for key in ["labels", "samples_per_second", "bytes_per_second", "series_max"] {
+        if from.has(key) && matches!(role, Some(Role::Viewer | Role::Operator)) {
+            from.complain_at(key, &format!("{key} is for writers: it limits what is written"));
+        }
     }
     if let (Some(digest), Some(role)) = (digest, role)
         && !name.is_empty()

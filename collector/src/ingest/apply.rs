@@ -12,6 +12,7 @@ use lm_telemetry::{Figure, Histogram};
 use super::ahead::{Account, AheadAgents};
 use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
 use super::handle::ReceiptOutcome;
+use super::writers::Written;
 use crate::store::Store;
 use crate::tail::{Notice, TailEvent};
 
@@ -31,6 +32,9 @@ pub struct StoreMetrics {
     fenced: AtomicU64,
     postponed: AtomicU64,
     latency: Histogram,
+    /// Samples of writers that were refused before they were stored.
+    too_old: AtomicU64,
+    series_limit: AtomicU64,
     /// When retention last ran; 0: not yet.
     pub housekept_unix_ms: AtomicI64,
     /// Agents whose data was ahead of our clock, as of the last look.
@@ -50,6 +54,21 @@ impl StoreMetrics {
             | ReceiptOutcome::Unsupported(_)
             | ReceiptOutcome::RetryAfter(_)
             | ReceiptOutcome::Gap(_) => &self.postponed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A writer's batch was answered, `took` after it came.
+    pub fn on_written(&self, written: &Written, took: Duration) {
+        self.latency.observe(took);
+        let counter = match written {
+            Written::Stored(refused) => {
+                self.too_old.fetch_add(refused.too_old, Ordering::Relaxed);
+                self.series_limit.fetch_add(refused.series_limit, Ordering::Relaxed);
+                &self.accepted
+            }
+            Written::Rejected(_) | Written::Revoked => &self.rejected,
+            Written::NeedDictionary | Written::RetryAfter(_) => &self.postponed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -88,12 +107,6 @@ impl StoreMetrics {
                 count(&self.log_lines),
             ),
             Figure::new(
-                "lmcollector_ingest_refused_samples_total",
-                "Samples refused; conflict: another value at the same time.",
-                count(&self.conflicts),
-            )
-            .with("reason", "conflict"),
-            Figure::new(
                 "lmcollector_ingest_accepted_batches_total",
                 "Batches stored.",
                 count(&self.accepted),
@@ -119,6 +132,13 @@ impl StoreMetrics {
                 count(&self.expired_log_lines),
             ),
         ]);
+        for (reason, samples) in
+            [("conflict", &self.conflicts), ("too_old", &self.too_old), ("series_limit", &self.series_limit)]
+        {
+            let help = "Samples refused; conflict: another value at the same time. The others: of writers.";
+            let figure = Figure::new("lmcollector_ingest_refused_samples_total", help, count(samples));
+            to.push(figure.with("reason", reason));
+        }
         for (reason, batches) in
             [("rejected", &self.rejected), ("fenced", &self.fenced), ("later", &self.postponed)]
         {
@@ -254,6 +274,7 @@ impl Applier {
                     continue;
                 }
                 let Some(entry) = dictionary.entries.get_mut(reference as usize) else { continue };
+                entry.newest = entry.newest.max(*time);
                 let sample = [Sample { time: *time, value }];
                 // A series that expired with its last sample gets a new id.
                 let mut appended = entry.series.and_then(|series| head.append(series, &sample).ok());

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lm_model::{Incarnation, Labels};
+use lm_model::{Incarnation, Labels, Timestamp};
 use lm_tsdb::SeriesId;
 
 use super::stamp::stamped;
+use super::writers::WRITER_PREFIX;
 
 /// Which dictionary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,8 @@ pub struct Entry {
     /// As it is stored and queried.
     pub labels: Labels,
     pub series: Option<SeriesId>,
+    /// The latest of its samples that were applied.
+    pub newest: Timestamp,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,8 @@ pub struct Dictionaries {
 /// Dictionaries kept for one agent; the least used goes first. An agent whose
 /// dictionary went is asked to define it again.
 const DICTIONARIES_MAX: usize = 16;
+/// As many of a writer, over all its gateways.
+const WRITER_DICTIONARIES_MAX: usize = 64;
 
 /// Why new entries do not fit.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +96,8 @@ impl Dictionaries {
         let known = before.saturating_sub(length as usize);
         for sent in new.iter().skip(known) {
             let labels = stamped(sent, stamp);
-            dictionary.entries.push(Entry { sent: sent.clone(), labels, series: None });
+            let (sent, newest) = (sent.clone(), Timestamp::MIN);
+            dictionary.entries.push(Entry { sent, labels, series: None, newest });
         }
         before as u32
     }
@@ -111,7 +117,11 @@ impl Dictionaries {
             .take_while(|(other, _)| other.agent == key.agent)
             .map(|(other, dictionary)| (dictionary.used, other.clone()))
             .collect();
-        if of_agent.len() >= DICTIONARIES_MAX
+        let max = match key.agent.starts_with(WRITER_PREFIX) {
+            true => WRITER_DICTIONARIES_MAX,
+            false => DICTIONARIES_MAX,
+        };
+        if of_agent.len() >= max
             && let Some((_, oldest)) = of_agent.into_iter().min()
         {
             self.known.remove(&oldest);

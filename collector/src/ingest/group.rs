@@ -18,6 +18,7 @@ use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
 use super::stamp::OWN;
 use super::watermarks::{Outcome, Verdict, Watermarks};
+use super::writers::{Refused, WriteReply, Writers, Written};
 use crate::faults::{Mutant, sync_point};
 use crate::spool::{Record, Spool, SpoolError, encode};
 use crate::tail::Notice;
@@ -32,6 +33,8 @@ pub struct CoreOptions {
     pub wall_clock: fn() -> Timestamp,
     pub monotonic_clock: fn() -> Instant,
     pub mutant: Option<Mutant>,
+    /// How far a writer's sample may be behind the newest of its series.
+    pub out_of_order_window: Duration,
 }
 
 /// Everything that the ingest thread owns.
@@ -46,15 +49,16 @@ pub struct Core<F: Fs = RealFs> {
     /// What the age of segments, samples and lines is measured by.
     pub(super) clock: RetentionClock,
     pub(super) ahead: AheadAgents,
+    pub(super) writers: Writers,
     /// Appended and not yet on disk: a sync failed, the next one may succeed.
     pub(super) unfinished: Vec<Effect>,
 }
 
 /// What is done once the group is on disk.
 #[derive(Default)]
-struct Then {
+pub(super) struct Then {
     answers: Vec<Answer>,
-    effects: Vec<Effect>,
+    pub effects: Vec<Effect>,
 }
 
 enum Answer {
@@ -63,7 +67,14 @@ enum Answer {
 }
 
 pub(super) enum Effect {
-    Apply { agent: Arc<str>, header: BatchHeader, body: Body, dropped: Vec<u32> },
+    Apply {
+        agent: Arc<str>,
+        header: BatchHeader,
+        body: Body,
+        dropped: Vec<u32>,
+        /// Of a writer, who is told what came of it.
+        reply: Option<WriteReply>,
+    },
     Notice(Notice),
 }
 
@@ -85,6 +96,7 @@ impl<F: Fs> Core<F> {
                         let _ = reply.send(outcome);
                     }
                 },
+                Command::Write(write, reply) => self.write(write, reply, &mut then),
                 // Whatever the disk does: it is the thread that is asked for.
                 Command::Alive(reply) => drop(reply.send(())),
                 other => waiting.push(other),
@@ -128,7 +140,7 @@ impl<F: Fs> Core<F> {
                     });
                 let _ = reply.send(accounts.collect());
             }
-            Command::Push(..) | Command::Define(..) | Command::Alive(_) => {
+            Command::Push(..) | Command::Define(..) | Command::Write(..) | Command::Alive(_) => {
                 unreachable!("commit() handles these itself")
             }
         }
@@ -183,34 +195,54 @@ impl<F: Fs> Core<F> {
                 }
             }
         }
-        let mut receipt = match self.store(now, &agent, &stamp, &header, &body, &decoded, &key) {
+        self.accept(&agent, &stamp, header, &body, decoded, &key, then)
+    }
+
+    /// Appends a batch whose place and dictionary were checked.
+    #[expect(clippy::too_many_arguments, reason = "one call, each argument a different thing")]
+    pub(super) fn accept(
+        &mut self,
+        agent: &Arc<str>,
+        stamp: &Labels,
+        header: BatchHeader,
+        body: &[u8],
+        decoded: DecodedBody,
+        key: &DictionaryKey,
+        then: &mut Then,
+    ) -> Receipt {
+        let now = (self.options.wall_clock)();
+        let (stream, incarnation) = (header.id.stream, header.id.incarnation);
+        let mut receipt = match self.store(now, agent, stamp, &header, body, &decoded, key) {
             Ok(dropped) => {
                 let items = self.applier.count(&decoded.body, &dropped);
                 if items > 0 {
                     then.effects.push(Effect::Notice(notice(
                         now,
                         "series_limit",
-                        &agent,
+                        agent,
                         format!("{items} samples of {} new series are over the series limit", dropped.len()),
                         items,
                     )));
                 }
                 if let Body::Loss { items, reason, .. } = &decoded.body {
-                    then.effects.push(Effect::Notice(loss_notice(now, &agent, &header, *items, *reason)));
+                    then.effects.push(Effect::Notice(loss_notice(now, agent, &header, *items, *reason)));
                 }
                 then.effects.push(Effect::Apply {
                     agent: agent.clone(),
                     header,
                     body: decoded.body,
                     dropped,
+                    reply: None,
                 });
-                let mut receipt = ReceiptOutcome::Durable.at(sequence_end);
+                let mut receipt = ReceiptOutcome::Durable.at(header.sequence_end);
                 receipt.dropped_items = items;
                 receipt
             }
-            Err(error) => return retry(&error, durable_end),
+            Err(error) => {
+                return retry(&error, self.watermarks.durable_end(agent, stream, incarnation));
+            }
         };
-        receipt.durable_end = self.watermarks.durable_end(&agent, stream, incarnation);
+        receipt.durable_end = self.watermarks.durable_end(agent, stream, incarnation);
         receipt.landed_end = receipt.durable_end;
         receipt
     }
@@ -426,7 +458,12 @@ impl<F: Fs> Core<F> {
         let mut notices = Vec::new();
         for effect in then.effects {
             match effect {
-                Effect::Apply { agent, header, body, dropped } => self.apply(&agent, &header, body, &dropped),
+                Effect::Apply { agent, header, body, dropped, reply } => {
+                    let conflicts = self.apply(&agent, &header, body, &dropped);
+                    if let Some(WriteReply { to, refused }) = reply {
+                        let _ = to.send(Written::Stored(Refused { conflicts, ..refused }));
+                    }
+                }
                 Effect::Notice(notice) => notices.push(notice),
             }
         }
@@ -434,13 +471,15 @@ impl<F: Fs> Core<F> {
         self.applier.expire_if_full(self.clock.time());
     }
 
-    fn apply(&mut self, agent: &Arc<str>, header: &BatchHeader, body: Body, dropped: &[u32]) {
+    /// Returns the samples that contradict stored ones.
+    fn apply(&mut self, agent: &Arc<str>, header: &BatchHeader, body: Body, dropped: &[u32]) -> u64 {
         self.ahead.count(agent, &body, dropped, (self.options.wall_clock)());
         let conflicts = self.applier.apply(&mut self.dictionaries, agent, header, body, dropped, true);
         if conflicts > 0 {
             let id = header.id;
             self.watermarks.move_to_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
         }
+        conflicts
     }
 
     /// The group is not on disk: nothing of it is acknowledged or shown. Its
@@ -456,6 +495,14 @@ impl<F: Fs> Core<F> {
             }
         }
         self.unfinished = then.effects;
+        for effect in &mut self.unfinished {
+            // It writes again, which is harmless: equal samples are one.
+            if let Effect::Apply { reply, .. } = effect
+                && let Some(WriteReply { to, .. }) = reply.take()
+            {
+                let _ = to.send(Written::RetryAfter(DISK_RETRY));
+            }
+        }
     }
 
     fn read_clock(&mut self) {

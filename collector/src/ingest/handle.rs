@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::apply::StoreMetrics;
 use super::group::Core;
 use super::watermarks::Account;
+use super::writers::{Write, Written};
 
 /// Commands that may wait for the thread.
 const COMMANDS_MAX: usize = 1024;
@@ -128,6 +129,7 @@ pub struct AccountOf {
 pub(super) enum Command {
     Push(Push, oneshot::Sender<Receipt>),
     Define(Define, oneshot::Sender<DefineOutcome>),
+    Write(Write, oneshot::Sender<Written>),
     Resume(Arc<str>, Vec<(Stream, Incarnation)>, oneshot::Sender<Vec<Resume>>),
     Accounts(oneshot::Sender<Vec<AccountOf>>),
     Alive(oneshot::Sender<()>),
@@ -167,6 +169,23 @@ impl IngestHandle {
             return DefineOutcome::RetryAfter(RETRY_AFTER);
         }
         rx.await.unwrap_or(DefineOutcome::RetryAfter(RETRY_AFTER))
+    }
+
+    /// Stores what an application writes; answered once it was applied.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a dropped call may still have been stored. Writing the
+    /// same samples again is harmless.
+    pub async fn write(&self, write: Write) -> Written {
+        let came = Instant::now();
+        let (tx, rx) = oneshot::channel();
+        let written = match self.send(Command::Write(write, tx)).await {
+            true => rx.await.unwrap_or(Written::RetryAfter(RETRY_AFTER)),
+            false => Written::RetryAfter(RETRY_AFTER),
+        };
+        self.metrics.on_written(&written, came.elapsed());
+        written
     }
 
     /// Where the given incarnations stand; `None` when the thread has stopped

@@ -64,6 +64,7 @@ impl<F: Fs> Core<F> {
             options,
             clock,
             ahead: AheadAgents::default(),
+            writers: Default::default(),
             unfinished: Vec::new(),
         };
         if let Some(jump) = jump {

@@ -25,6 +25,8 @@ pub const OWN: &str = "@collector";
 /// file can give a label of this name.
 const INSTANCES: &str = "__instances__";
 pub const PATTERN_END: char = ',';
+/// Where a stamp holds the name of a writer; never put on anything either.
+const WRITER: &str = "__writer__";
 
 /// What everything of `agent` is labelled with: its name as `instance`, and
 /// the labels that its credential gives.
@@ -41,9 +43,20 @@ pub fn stamp_with(agent: &str, labels: &Labels, instances: &[String]) -> Labels 
     builder.build()
 }
 
+/// What everything of `writer` is labelled with: the labels that its
+/// credential gives. Its series bring their own `instance`.
+pub fn stamp_writer(writer: &str, labels: &Labels) -> Labels {
+    let mut builder = labels.to_builder();
+    builder.set(WRITER, writer);
+    builder.build()
+}
+
 /// `sent` with the stamp over it. Our own series have no stamp: each of them
 /// says itself whose it is.
 pub fn stamped(sent: &Labels, stamp: &Labels) -> Labels {
+    if stamp.get(WRITER).is_some() {
+        return written(sent, stamp);
+    }
     let Some(agent) = stamp.get(INSTANCE) else { return sent.clone() };
     let mut builder = sent.to_builder();
     for (name, value) in stamp.iter().filter(|(name, _)| *name != INSTANCES) {
@@ -60,6 +73,24 @@ pub fn stamped(sent: &Labels, stamp: &Labels) -> Labels {
         }
         Some(other) => export(sent, INSTANCE, other, &mut builder),
         None => {}
+    }
+    builder.build()
+}
+
+/// A writer's series is whatever it says, but for what its credential gives,
+/// and for our own.
+fn written(sent: &Labels, stamp: &Labels) -> Labels {
+    let is_ours = sent.get(INSTANCE) == Some(COLLECTOR);
+    if stamp.len() == 1 && !is_ours {
+        return sent.clone();
+    }
+    let mut builder = sent.to_builder();
+    if is_ours {
+        builder.remove(INSTANCE);
+        export(sent, INSTANCE, COLLECTOR, &mut builder);
+    }
+    for (name, value) in stamp.iter().filter(|(name, _)| *name != WRITER) {
+        builder.set(name, value);
     }
     builder.build()
 }
@@ -156,6 +187,23 @@ mod tests {
             "",
             r#"{agent="web1", env="prod", exported_agent="db1", instance="localhost:1"}"#,
         );
+    }
+
+    #[test]
+    fn what_writers_send_is_theirs_but_for_the_stamp() {
+        let stamp = stamp_writer("ci", &Labels::from_pairs([("env", "prod")]));
+        for (sent, expected) in [
+            ([("env", "dev"), ("instance", "db1")], r#"{env="prod", instance="db1"}"#),
+            (
+                [("a", "1"), ("instance", "collector")],
+                r#"{a="1", env="prod", exported_instance="collector"}"#,
+            ),
+        ] {
+            assert_eq!(stamped(&Labels::from_pairs(sent), &stamp).to_string(), expected);
+        }
+        let plain = stamp_writer("ci", &Labels::empty());
+        let sent = Labels::from_pairs([("a", "1"), ("agent", "db1")]);
+        assert_eq!(stamped(&sent, &plain), sent);
     }
 
     #[test]

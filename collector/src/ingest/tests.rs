@@ -45,6 +45,7 @@ fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
         wall_clock: now,
         monotonic_clock: Instant::now,
         mutant: None,
+        out_of_order_window: Duration::from_secs(600),
     };
     let (core, _) = Core::open(spool, store.clone(), Arc::default(), core_options).unwrap();
     (core, store)

@@ -1,17 +1,20 @@
 //! What metrics mean: type, help text and unit, by name.
 //!
-//! Three sources, the first that knows a name counts: our own figures, which
+//! Four sources, the first that knows a name counts: our own figures, which
 //! bring their text with them; the tables that are built in (the agent's
-//! metrics, node_exporter's names); the ending of the name. Read [`Metadata`].
+//! metrics, node_exporter's names); what those say who write a metric; the
+//! ending of the name. Read [`Metadata`].
 
 mod table;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use lm_telemetry::Telemetry;
+use written::WrittenMetadata;
 
 /// As Prometheus names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,13 @@ pub enum MetricType {
 }
 
 impl MetricType {
+    /// The type of this name. What we have no word for is unknown.
+    pub fn of_name(name: &str) -> MetricType {
+        use MetricType::*;
+        let known = [Counter, Gauge, Histogram, Summary, Info];
+        known.into_iter().find(|known| known.name() == name).unwrap_or(Unknown)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             MetricType::Counter => "counter",
@@ -50,11 +60,17 @@ pub struct Description {
 #[derive(Clone, Default)]
 pub struct Metadata {
     telemetry: Telemetry,
+    written: WrittenMetadata,
 }
 
 impl Metadata {
     pub fn new(telemetry: Telemetry) -> Self {
-        Metadata { telemetry }
+        Metadata { telemetry, written: WrittenMetadata::default() }
+    }
+
+    /// Somebody who writes a metric says what it is.
+    pub fn describe_written(&self, name: &str, description: Description) {
+        self.written.set(name, description);
     }
 
     /// Descriptions of the metrics that series of these `names` belong to. The
@@ -72,11 +88,13 @@ impl Metadata {
             } else if let Some((kind, help)) = table::find(name) {
                 described
                     .insert(name.clone(), Description { help: Cow::Borrowed(help), ..by_name(name, kind) });
+            } else if let Some(written) = self.written.get(name) {
+                described.insert(name.clone(), written);
             } else {
                 let (metric, kind) = by_ending(name, &present);
                 described.entry(metric.to_owned()).or_insert_with(|| match table::find(metric) {
                     Some((kind, help)) => Description { help: Cow::Borrowed(help), ..by_name(metric, kind) },
-                    None => by_name(metric, kind),
+                    None => self.written.get(metric).unwrap_or_else(|| by_name(metric, kind)),
                 });
             }
         }

@@ -220,6 +220,7 @@ fn world() -> &'static World {
             wall_clock: crate::unix_now,
             monotonic_clock: std::time::Instant::now,
             mutant: None,
+            out_of_order_window: Duration::from_secs(600),
         };
         let (core, _) = Core::open(spool, store(&Data::empty()), Arc::default(), core_options).unwrap();
         let (ingest, _) = crate::ingest::start(core).unwrap();

@@ -44,7 +44,7 @@ impl AgentScope {
 impl AgentServer {
     pub fn new(host: Arc<CollectorHost>, peer: Rc<Peer>, grant: Grant) -> Self {
         let Principal { name, scope, .. } = &peer.session.principal;
-        let limiter = host.limiters.of(name, scope.rates, &host.reload.agents());
+        let limiter = host.limiters.of(name, scope.rates, |name| host.reload.agents().scope(name).is_some());
         let scope = AgentScope {
             agent: Arc::from(&name[..]),
             stamp: stamp_with(name, &scope.labels, &scope.instances),

@@ -12,6 +12,7 @@ use lm_schema::query_capnp::reader;
 
 use super::CollectorHost;
 use super::operator::OperatorServer;
+use super::writer::WriterServer;
 use crate::query::{ReadScope, ReaderServer};
 use crate::unix_now;
 
@@ -63,18 +64,44 @@ impl gateway_session::Server for GatewayServer {
         mut results: gateway_session::QueryTicketResults,
     ) -> Result<(), capnp::Error> {
         let terms = Terms::scope("exchange of users' credentials");
-        let users = self.grant.derive(terms, |grant| UserGateServer { host: self.host.clone(), grant });
+        let users = self.grant.derive(terms, |grant| self.users(grant, Use::Ask));
         let ticket = self.peer.tickets.issue(Attachment::Users(users))?;
         let max = self.host.registry.limits().query.cancelled_max;
         results.get().set_ticket(&ticket);
         results.get().set_cancelled_calls_max(u32::try_from(max).unwrap_or(u32::MAX));
         Ok(())
     }
+
+    async fn write_ticket(
+        self: Rc<Self>,
+        _: gateway_session::WriteTicketParams,
+        mut results: gateway_session::WriteTicketResults,
+    ) -> Result<(), capnp::Error> {
+        let terms = Terms::scope("exchange of writers' credentials");
+        let users = self.grant.derive(terms, |grant| self.users(grant, Use::Write));
+        results.get().set_ticket(&self.peer.tickets.issue(Attachment::Writers(users))?);
+        Ok(())
+    }
+}
+
+impl GatewayServer {
+    fn users(&self, grant: Grant, of: Use) -> UserGateServer {
+        UserGateServer { host: self.host.clone(), peer: self.peer.clone(), grant, of }
+    }
+}
+
+/// What a stream of a gateway is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Ask,
+    Write,
 }
 
 struct UserGateServer {
     host: Arc<CollectorHost>,
+    peer: Rc<Peer>,
     grant: Grant,
+    of: Use,
 }
 
 /// The same words for a token that is unknown, expired, or not a user's.
@@ -113,7 +140,11 @@ impl UserGateServer {
     }
 
     fn writer(&self, user: &Principal) -> writer::Client {
-        self.grant.derive(Self::terms(user, "nothing yet"), |_| WriterServer)
+        let labels = &user.scope.labels;
+        let scope = if labels.is_empty() { "any series".to_owned() } else { format!("series with {labels}") };
+        // A write checks the grant itself, right before its append.
+        let terms = Terms { finishes_calls: true, ..Self::terms(user, &scope) };
+        self.grant.derive(terms, |grant| WriterServer::new(self.host.clone(), self.peer.clone(), grant, user))
     }
 }
 
@@ -130,10 +161,12 @@ impl user_gate::Server for UserGateServer {
             return Ok(());
         };
         // Write tokens cannot read, and read tokens cannot write.
-        let may_read = matches!(principal.role, Role::Viewer | Role::Operator);
+        let may_read = self.of == Use::Ask && matches!(principal.role, Role::Viewer | Role::Operator);
         let reader = may_read.then(|| self.reader(&principal)).transpose()?;
-        let operator = (principal.role == Role::Operator).then(|| self.operator(&principal));
-        let writer = (principal.role == Role::Writer).then(|| self.writer(&principal));
+        let may_operate = self.of == Use::Ask && principal.role == Role::Operator;
+        let operator = may_operate.then(|| self.operator(&principal));
+        let may_write = self.of == Use::Write && principal.role == Role::Writer;
+        let writer = may_write.then(|| self.writer(&principal));
         // Asked once they are in the ledger: what is denied or taken away from
         // now on finds them there.
         if let Err(denied) = self.host.check_denied(&principal.name) {
@@ -166,8 +199,3 @@ fn remaining(user: &Principal) -> Duration {
     let left = user.scope.expires_unix_ms.map_or(i64::MAX, |at| at.saturating_sub(now));
     Duration::from_millis(left.max(0) as u64)
 }
-
-/// What a writer may do: nothing yet, and above all not read.
-struct WriterServer;
-
-impl writer::Server for WriterServer {}

@@ -25,6 +25,8 @@ pub struct CollectorHost {
     /// The token table in force, and how it is read again.
     pub reload: Arc<Reload>,
     pub limiters: Limiters,
+    /// Of users who write.
+    pub writer_limiters: Limiters,
     pub ingest: IngestHandle,
     pub queries: Arc<QueryContext>,
     pub limits: DecodeLimits,

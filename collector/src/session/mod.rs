@@ -7,6 +7,7 @@ mod gateway;
 mod host;
 mod operator;
 mod rates;
+mod writer;
 
 pub use control::Controls;
 pub use host::CollectorHost;

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use lm_mesh::Rates;
 
-use crate::access::AgentScopes;
-
 /// The longest that an agent is told to wait: it asks again sooner than a
 /// debt of many seconds is paid, and a changed rate soon counts.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -110,8 +108,13 @@ pub struct Limiters(Mutex<HashMap<String, Arc<Mutex<Limiter>>>>);
 
 impl Limiters {
     /// The limiter of an agent; `None` when it may send any amount. Forgets
-    /// agents that `known` does not have any more.
-    pub fn of(&self, agent: &str, rates: Rates, known: &AgentScopes) -> Option<Arc<Mutex<Limiter>>> {
+    /// agents that are not known any more.
+    pub fn of(
+        &self,
+        agent: &str,
+        rates: Rates,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Option<Arc<Mutex<Limiter>>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rates == Rates::default() {
             all.remove(agent);
@@ -119,7 +122,7 @@ impl Limiters {
         }
         let fresh = || Arc::new(Mutex::new(Limiter::new(rates, Instant::now())));
         if !all.contains_key(agent) {
-            all.retain(|name, _| known.scope(name).is_some());
+            all.retain(|name, _| is_known(name));
         }
         let limiter = all.entry(agent.to_owned()).or_insert_with(fresh);
         let is_current = limiter.lock().unwrap_or_else(PoisonError::into_inner).rates == rates;

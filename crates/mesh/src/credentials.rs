@@ -43,17 +43,19 @@ impl Role {
 pub struct Scope {
     /// What a viewer sees; empty: everything.
     pub selector: Vec<Matcher>,
-    /// What everything that an agent sends is labelled with.
+    /// What everything that an agent or a writer sends is labelled with.
     pub labels: Labels,
     /// Patterns of what an agent's scraped series may have as `instance`
     /// beside its own name.
     pub instances: Vec<String>,
     pub rates: Rates,
+    /// Series that a writer may have in use; `None`: any number.
+    pub series_max: Option<u32>,
     /// When the credential stops being known, in milliseconds; `None`: never.
     pub expires_unix_ms: Option<i64>,
 }
 
-/// What an agent may send in a second; `None`: any amount.
+/// What an agent or a writer may send in a second; `None`: any amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     pub samples: Option<u32>,

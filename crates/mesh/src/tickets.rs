@@ -11,6 +11,8 @@ use lm_schema::mesh_capnp;
 pub enum Attachment {
     Sink(mesh_capnp::batch_sink::Client),
     Users(mesh_capnp::user_gate::Client),
+    /// As `Users`, on a stream for what users write.
+    Writers(mesh_capnp::user_gate::Client),
 }
 
 const TICKET_LIFETIME: Duration = Duration::from_secs(10);

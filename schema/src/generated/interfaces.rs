@@ -28,6 +28,7 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "heartbeat", signature: "(unixMs :Int64) -> (collectorUnixMs :Int64)", doc: "" },
         Method { name: "queryTicket", signature: "() -> (ticket :Data, cancelledCallsMax :UInt32)", doc: "More cancelled calls than this on the stream end the session. 0: 65,536." },
         Method { name: "revocations", signature: "(afterGeneration :UInt64, waitMs :UInt32) -> (generation :UInt64)", doc: "Long poll. The generation grows whenever a credential of a user may have\nlost its worth; every exchange that was remembered before it is void." },
+        Method { name: "writeTicket", signature: "() -> (ticket :Data)", doc: "For a bulk stream whose UserGate gives nothing but Writers: what is written\nis bounded and delayed there, and no question waits behind it." },
     ] },
     Interface { name: "Operator", id: 0xeb7ecab7ecea1683, doc: "", methods: &[
         Method { name: "sessions", signature: "(afterId :UInt64, limit :UInt32) -> (sessions :List(SessionFacts), hasMore :Bool)", doc: "" },
@@ -69,6 +70,8 @@ pub static INTERFACES: &[Interface] = &[
     Interface { name: "UserGate", id: 0xc41424beb109b26d, doc: "Exchanges an HTTP user's credential for that user's own capability. The\ngateway itself may read nothing.", methods: &[
         Method { name: "authenticate", signature: "(credential :Credential) -> (result :Authenticated)", doc: "" },
     ] },
-    Interface { name: "Writer", id: 0xd19eade46a966005, doc: "Puts records into the system for an application that speaks HTTP. It\ncannot read. Room: write.", methods: &[
+    Interface { name: "Writer", id: 0xd19eade46a966005, doc: "Puts records into the system for an application that speaks HTTP. It\ncannot read.", methods: &[
+        Method { name: "write", signature: "(client :UInt64, batch :Batch) -> (receipt :WriteReceipt)", doc: "Answered when the batch is stored and its samples were looked at. The batch\nsays neither incarnation nor sequence: the collector gives it its place.\nIts dictionary is of (writer, client, epoch); `client` is a random number,\nand a new one begins with no epoch." },
+        Method { name: "describe", signature: "(metrics :List(MetricText)) -> ()", doc: "What metrics mean, for those who ask. Kept in memory only." },
     ] },
 ];

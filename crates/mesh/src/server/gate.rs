@@ -14,7 +14,7 @@ use super::{Admission, Capability, Peer, Shared};
 use crate::activity::Activity;
 use crate::ledger::{Root, told};
 use crate::link::Link;
-use crate::network::{MeshLimits, Terms};
+use crate::network::{MeshLimits, StreamLimits, Terms};
 use crate::session::Holdings;
 use crate::tickets::{Attachment, Tickets};
 use crate::{PeerDescription, Principal, Remote, Role, Session};
@@ -242,11 +242,17 @@ impl attach::Server for AttachServer {
         })?;
         let mut to: attached::Builder<'_> = results.get().init_attached();
         let limits = self.shared.registry.limits();
+        let budget = || Some((self.shared.registry.budget().clone(), self.peer.session.id));
         match found {
             Attachment::Sink(sink) => {
-                let budget = (self.shared.registry.budget().clone(), self.peer.session.id);
-                self.terms.change(limits.bulk, Some(budget));
+                self.terms.change(limits.bulk, budget());
                 to.set_sink(sink);
+            }
+            Attachment::Writers(users) => {
+                // One reference for each user.
+                let exports_max = limits.query.exports_max;
+                self.terms.change(StreamLimits { exports_max, ..limits.bulk }, budget());
+                to.set_users(users);
             }
             Attachment::Users(users) => {
                 self.terms.change(limits.query, None);
