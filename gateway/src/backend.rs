@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::console::ConsoleQuestion;
 use crate::params::{LogFilter, LogSearch, Range, Selection};
 use crate::ring::{EventId, Ring};
+use crate::write::{Batch, MetricText, Outcome};
 
 /// How long a question waits for a place.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
@@ -64,6 +65,14 @@ pub enum FailureKind {
     /// Only GET and POST are.
     MethodOrForm,
     TooLarge,
+    /// Only POST is answered here.
+    Post,
+    /// A body of another type, or in another coding.
+    MediaType,
+    /// Over the rate of this writer.
+    Limited {
+        wait: Duration,
+    },
     /// Over this user's bound.
     TooMany,
     /// The Host header names somebody else.
@@ -91,11 +100,11 @@ impl Failure {
         self
     }
 
-    fn overloaded() -> Self {
+    pub(crate) fn overloaded() -> Self {
         Failure::new(FailureKind::Overloaded, "too many queries at once; try again in a moment")
     }
 
-    fn lost() -> Self {
+    pub(crate) fn lost() -> Self {
         Failure::new(FailureKind::Unavailable, "the gateway is stopping or its session thread has failed")
     }
 }
@@ -206,6 +215,18 @@ pub(crate) enum Command {
         opened: oneshot::Sender<Result<String, Failure>>,
         ended: oneshot::Sender<TailEnd>,
     },
+    /// Who the token belongs to, if it may write.
+    FindWriter {
+        token: Token,
+        reply: oneshot::Sender<Result<Arc<str>, Failure>>,
+    },
+    Write {
+        token: Token,
+        client: u64,
+        batches: Vec<Batch>,
+        metadata: Vec<MetricText>,
+        reply: oneshot::Sender<Result<Outcome, Failure>>,
+    },
     Alive(oneshot::Sender<()>),
 }
 
@@ -233,11 +254,7 @@ impl Backend {
         let Ok(Ok(place)) = place else { return Err(Failure::overloaded()) };
         let (reply, answer) = oneshot::channel();
         self.send(Command::Ask { token, question, reply, place }).await?;
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Failure::lost()),
-            Err(_) => Err(Failure::new(FailureKind::Timeout, "the collector did not answer in time")),
-        }
+        self.answer(answer).await
     }
 
     /// Feeds `ring` from a live tail. Answers with the user's name once it
@@ -257,6 +274,34 @@ impl Backend {
             Ok(Err(_)) => Err(Failure::lost()),
             Err(_) => Err(Failure::new(FailureKind::Timeout, "the collector did not answer in time")),
         }
+    }
+
+    /// The name of the token's holder, who may write.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Forbidden`] when that is somebody who may not.
+    pub async fn find_writer(&self, token: Token) -> Result<Arc<str>, Failure> {
+        let (reply, found) = oneshot::channel();
+        self.send(Command::FindWriter { token, reply }).await?;
+        self.answer(found).await
+    }
+
+    /// Waits for an answer, at most as long as for any.
+    pub(crate) async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Failure::lost()),
+            Err(_) => Err(Failure::new(FailureKind::Timeout, "the collector did not answer in time")),
+        }
+    }
+
+    /// Where whoever makes batches hands them over.
+    pub(crate) fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
     }
 
     /// Waits until the session's thread has come round to us. `false`: it is

@@ -2,6 +2,7 @@
 //!
 //! [`serve`] is what every request passes: the path prefix, health, the Host
 //! header, CORS, compression. warp reads it, `routes.rs` finds the handler, and
+//! What is written does not pass warp: `write.rs` reads bodies by itself. The
 //! handlers (`prometheus.rs`, `status.rs`, `own.rs`) are plain functions from a
 //! `Call` to a response or a [`Failure`].
 
@@ -14,6 +15,7 @@ mod prometheus;
 mod reply;
 mod routes;
 mod status;
+mod write;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::Config;
 use crate::backend::{Backend, Failure, FailureKind};
 use crate::live::Places;
 use crate::requests::{Asked, Requests};
+use crate::write::Writes;
 
 use cors::Cors;
 use encode::{Coding, encode};
@@ -48,6 +51,7 @@ pub(crate) struct State(Arc<Shared>);
 
 struct Shared {
     backend: Backend,
+    writes: Writes,
     health: Health,
     allowed_hosts: Vec<String>,
     path_prefix: String,
@@ -61,6 +65,7 @@ struct Shared {
 impl State {
     pub fn new(
         backend: Backend,
+        writes: Writes,
         health: Health,
         requests: Arc<Requests>,
         config: &Config,
@@ -69,6 +74,7 @@ impl State {
         State(Arc::new(Shared {
             requests,
             backend,
+            writes,
             health,
             allowed_hosts: config.allowed_hosts.clone(),
             path_prefix: config.path_prefix.clone(),
@@ -105,6 +111,9 @@ pub(crate) async fn serve(
             let mut response = match check_host(&state.0.allowed_hosts, &request) {
                 Ok(()) => match state.0.cors.preflight(&request, origin.as_ref()) {
                     Some(response) => response,
+                    None if write::PATHS.contains(&request.uri().path()) => {
+                        write::answer(&state, request).await.unwrap_or_else(Failure::into_response)
+                    }
                     None => match routes.call(call::as_get(request)).await {
                         Ok(response) => response,
                         Err(never) => match never {},
@@ -156,6 +165,8 @@ fn check_host<B>(allowed: &[String], request: &Request<B>) -> Result<()> {
     }
     Err(Failure::new(FailureKind::Host, "the Host header names none of allowed_hosts"))
 }
+
+pub(crate) use write::PATHS as WRITE_PATHS;
 
 type Result<T = Response> = std::result::Result<T, Failure>;
 

@@ -334,13 +334,19 @@ pub fn error(failure: &Failure) -> Vec<u8> {
 /// The word that Prometheus uses.
 fn error_type(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::BadData | FailureKind::TooLarge | FailureKind::Method | FailureKind::MethodOrForm => {
-            "bad_data"
-        }
+        FailureKind::BadData
+        | FailureKind::TooLarge
+        | FailureKind::MediaType
+        | FailureKind::Method
+        | FailureKind::MethodOrForm
+        | FailureKind::Post => "bad_data",
         FailureKind::Execution | FailureKind::Limit => "execution",
         FailureKind::Timeout => "timeout",
         FailureKind::Canceled => "canceled",
-        FailureKind::Overloaded | FailureKind::Unavailable | FailureKind::TooMany => "unavailable",
+        FailureKind::Overloaded
+        | FailureKind::Unavailable
+        | FailureKind::TooMany
+        | FailureKind::Limited { .. } => "unavailable",
         FailureKind::Internal => "internal",
         FailureKind::NotFound => "not_found",
         FailureKind::Unauthorized => "unauthorized",

@@ -1,8 +1,9 @@
 //! The process clients talk to: HTTP in, RPC out.
 //!
-//! Two threads: HTTP (here and in [`lm_web`]), and the session with the
-//! collector, whose RPC objects never leave their thread. Between them stands
-//! the bounded `Backend`. The gateway stores nothing and may read nothing: each
+//! Three threads: HTTP (here and in [`lm_web`]), the session with the
+//! collector, whose RPC objects never leave their thread, and one that makes
+//! batches of what applications write. Between the first two stands the bounded
+//! `Backend`. The gateway stores nothing and may read nothing: each
 //! request's bearer token is exchanged for its user's own capability.
 //!
 //! Read [`Config`] for what can be set, then [`Gateway`].
@@ -20,6 +21,7 @@ mod requests;
 mod ring;
 mod session;
 pub mod settings;
+mod write;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,6 +42,7 @@ pub use config::Config;
 use backend::Backend;
 use requests::Requests;
 use session::SessionConfig;
+use write::Writes;
 
 /// What an answer may take beyond the longest query.
 const PATIENCE_GRACE: Duration = Duration::from_secs(10);
@@ -55,7 +58,7 @@ pub enum RunError {
     Ca { path: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Tls(#[from] lm_mesh::TlsError),
-    #[error("cannot start the session's thread: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error("cannot listen for signals: {0}")]
     Signal(std::io::Error),
@@ -163,6 +166,10 @@ impl Gateway {
             .spawn(move || session::run(session, commands, check, stopped))
             .map_err(RunError::Thread)?;
 
+        let orders = write::start(backend.commands(), config.write_series_max).map_err(RunError::Thread)?;
+        let writes =
+            Writes::new(backend.clone(), orders, config.write_body_bytes_max, config.write_bytes_max);
+
         let supervisor = Supervisor::from_env();
         let living = backend.clone();
         let (stop, stopping) = watch::channel(false);
@@ -175,7 +182,7 @@ impl Gateway {
             // It ends with the runtime: a gateway that drains still answers.
             tokio::spawn(endpoint.serve(listener, std::future::pending()));
         }
-        let state = http::State::new(backend, health.clone(), requests, &config, stopping);
+        let state = http::State::new(backend, writes, health.clone(), requests, &config, stopping);
         health.started();
         tracing::info!(%addr, tls = certificates.is_some(), "listening");
         supervisor.ready();

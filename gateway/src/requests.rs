@@ -21,7 +21,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Every route, as the label `handler`; `:` stands for any one segment. What
 /// is none of these is [`OTHER`], so that paths cannot make series.
-const HANDLERS: [&str; 16] = [
+const HANDLERS: [&str; 19] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/labels",
@@ -32,6 +32,9 @@ const HANDLERS: [&str; 16] = [
     "/api/v1/rules",
     "/api/v1/alerts",
     "/api/v1/status/buildinfo",
+    "/api/v1/write",
+    "/api/v1/otlp/v1/metrics",
+    "/api/v1/import/prometheus",
     "/api/v1/logs",
     "/api/v1/losses",
     "/api/v1/dashboards",

@@ -12,6 +12,7 @@ mod metadata;
 mod stream;
 mod tail;
 mod users;
+mod write;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -54,6 +55,9 @@ pub(crate) struct SessionConfig {
 /// A live session, as commands see it.
 pub(crate) struct Session {
     pub users: Users,
+    /// Those who write, over a stream of their own; `None`: this collector
+    /// takes nothing from them.
+    pub writers: Option<Users>,
     pub patience: Duration,
 }
 
@@ -128,6 +132,20 @@ async fn handle(link: Link, session: Result<Rc<Session>, &'static str>, command:
             }
             Err(failure) => drop(opened.send(Err(failure))),
         },
+        Command::FindWriter { token, reply } => {
+            let found = match session {
+                Ok(session) => write::find(&session, &token).await,
+                Err(failure) => Err(failure),
+            };
+            let _ = reply.send(found);
+        }
+        Command::Write { token, client, batches, metadata, reply } => {
+            let written = match session {
+                Ok(session) => write::write(&session, &token, client, &batches, &metadata).await,
+                Err(failure) => Err(failure),
+            };
+            let _ = reply.send(written);
+        }
         Command::Alive(reply) => drop(reply.send(())),
     }
 }
@@ -159,13 +177,13 @@ async fn keep(config: SessionConfig, link: Link, check: Check, stop: &mut onesho
                 tracing::info!(endpoint = %connected.endpoint, session = connected.session_id, "session with the collector");
                 backoff.reset();
                 logged.clear();
-                let users = session.users.clone();
+                let (users, writers) = (session.users.clone(), session.writers.clone());
                 *link.borrow_mut() = Ok(session);
                 check.pass();
                 let ended = tokio::select! {
                     closing = connected.closed() => Some(closing.reason),
                     reason = heartbeats(&gateway) => Some(reason),
-                    never = revocations(&gateway, &users) => match never {},
+                    never = revocations(&gateway, &users, writers.as_ref()) => match never {},
                     never = renewals(&connected, &gateway, &users, config.patience) => match never {},
                     newer = better(&mut dialer, &connected, &peer, &config) => {
                         tracing::info!("QUIC works again: moving there");
@@ -242,11 +260,13 @@ async fn open(
 ) -> Result<(Connected, gateway_session::Client, Rc<Session>), OpenError> {
     let connected = dialer.dial(peer, &[], &[]).await?;
     let Granted::Gateway(gateway) = connected.granted.clone() else { return Err(OpenError::Role) };
-    let stream = QueryStream::open(&connected, &gateway)
-        .await
-        .map_err(|error| OpenError::Attach(error.to_string()))?;
-    let users = Users::new(stream, config.users_max, config.user_cache, config.patience);
-    Ok((connected, gateway, Rc::new(Session { users, patience: config.patience })))
+    let attach = |error: capnp::Error| OpenError::Attach(error.to_string());
+    let stream = QueryStream::open(&connected, &gateway).await.map_err(attach)?;
+    let patience = config.patience;
+    let users = |stream| Users::new(stream, config.users_max, config.user_cache, patience);
+    let writers = QueryStream::open_for_writes(&connected, &gateway).await.map_err(attach)?;
+    let session = Session { users: users(stream), writers: writers.map(users), patience };
+    Ok((connected, gateway, Rc::new(session)))
 }
 
 /// A session over QUIC, once that works again where it did not.
@@ -295,7 +315,11 @@ async fn heartbeats(gateway: &gateway_session::Client) -> String {
 
 /// Forgets users when the collector says so. A collector that does not know
 /// the call leaves it to how long each exchange may be remembered.
-async fn revocations(gateway: &gateway_session::Client, users: &Users) -> Infallible {
+async fn revocations(
+    gateway: &gateway_session::Client,
+    users: &Users,
+    writers: Option<&Users>,
+) -> Infallible {
     let mut after = 0;
     loop {
         let begun = tokio::time::Instant::now();
@@ -313,6 +337,7 @@ async fn revocations(gateway: &gateway_session::Client, users: &Users) -> Infall
             Ok(generation) if generation != after => {
                 after = generation;
                 users.set_generation(generation);
+                writers.inspect(|writers| writers.set_generation(generation));
                 continue;
             }
             Ok(_) => {}
@@ -361,6 +386,11 @@ fn timed_out() -> Failure {
 /// Nanoseconds since the Unix epoch.
 pub(crate) fn unix_nano() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as i64)
+}
+
+/// A number that nobody else makes up; 0 and time are no secret here.
+pub(crate) fn random_u64() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| unix_nano() as u64)
 }
 
 pub(crate) fn random() -> u32 {

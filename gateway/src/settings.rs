@@ -58,6 +58,9 @@ pub struct LimitSettings {
     pub requests_max: usize,
     pub queries_max: usize,
     pub body_bytes_max: u64,
+    pub write_body_bytes_max: u64,
+    pub write_bytes_max: u64,
+    pub write_series_max: usize,
     pub header_timeout: Duration,
     pub stall_timeout: Duration,
     pub idle_timeout: Duration,
@@ -92,6 +95,9 @@ impl Default for Settings {
                 requests_max: 512,
                 queries_max: 64,
                 body_bytes_max: 1 << 20,
+                write_body_bytes_max: 16 << 20,
+                write_bytes_max: 64 << 20,
+                write_series_max: 1_000_000,
                 header_timeout: Duration::from_secs(10),
                 stall_timeout: Duration::from_secs(30),
                 idle_timeout: Duration::from_secs(60),
@@ -196,6 +202,12 @@ impl LimitSettings {
         count(&mut from, "requests_max", &mut self.requests_max);
         count(&mut from, "queries_max", &mut self.queries_max);
         from.read("body_bytes_max", &mut self.body_bytes_max, |value| units::size(value, 1 << 10..=64 << 20));
+        let sizes = 1 << 10..=1 << 30;
+        from.read("write_body_bytes_max", &mut self.write_body_bytes_max, |value| {
+            units::size(value, 1 << 10..=64 << 20)
+        });
+        from.read("write_bytes_max", &mut self.write_bytes_max, |value| units::size(value, sizes.clone()));
+        count(&mut from, "write_series_max", &mut self.write_series_max);
         time(&mut from, "header_timeout", &mut self.header_timeout);
         time(&mut from, "stall_timeout", &mut self.stall_timeout);
         time(&mut from, "idle_timeout", &mut self.idle_timeout);

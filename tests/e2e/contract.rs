@@ -62,7 +62,7 @@ impl Grafana<'_> {
             headers.push(("Content-Type", "application/x-www-form-urlencoded"));
         }
         let token = Some(&self.system.api.token[..]);
-        let request = Request { method, path: &path, token, headers: &headers, body };
+        let request = Request { method, path: &path, token, headers: &headers, body: body.as_bytes() };
         let mut response = http::exchange(self.system.api.addr, request).unwrap();
         if response.header("content-encoding") == Some("gzip") {
             response.body.clear();

@@ -32,6 +32,7 @@ mod scrape;
 mod side_by_side;
 mod systemd;
 mod transport;
+mod writes;
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -15,20 +15,20 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// How long after a reload somebody may still be let in.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-fn write(system: &System, name: &str, text: &str) {
+pub fn write(system: &System, name: &str, text: &str) {
     fs::write(system.path(name), text).unwrap();
     fs::set_permissions(system.path(name), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn token(name: &str) -> String {
+pub fn token(name: &str) -> String {
     format!("{name}-").repeat(8)
 }
 
-fn user(name: &str, role: &str, more: &str) -> String {
+pub fn user(name: &str, role: &str, more: &str) -> String {
     format!("[[users]]\nname = \"{name}\"\nrole = \"{role}\"\ntoken = \"{}\"\n{more}\n", token(name))
 }
 
-fn api(system: &System, name: &str) -> Api {
+pub fn api(system: &System, name: &str) -> Api {
     Api { token: token(name), ..system.api.clone() }
 }
 

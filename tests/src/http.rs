@@ -24,7 +24,7 @@ pub struct Request<'a> {
     pub path: &'a str,
     pub token: Option<&'a str>,
     pub headers: &'a [(&'a str, &'a str)],
-    pub body: &'a str,
+    pub body: &'a [u8],
 }
 
 impl Response {
@@ -52,7 +52,7 @@ pub fn begin(
     token: Option<&str>,
     more: &[(&str, &str)],
 ) -> io::Result<TcpStream> {
-    send(addr, Request { method: "GET", path, token, headers: more, body: "" })
+    send(addr, Request { method: "GET", path, token, headers: more, body: b"" })
 }
 
 fn send(addr: SocketAddr, request: Request<'_>) -> io::Result<TcpStream> {
@@ -72,8 +72,8 @@ fn send(addr: SocketAddr, request: Request<'_>) -> io::Result<TcpStream> {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     head.push_str("\r\n");
-    head.push_str(body);
-    stream.write_all(head.as_bytes())?;
+    let request = [head.as_bytes(), body].concat();
+    stream.write_all(&request)?;
     Ok(stream)
 }
 

@@ -21,6 +21,7 @@ pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod remote_write;
 pub mod shape;
 pub mod side_by_side;
 pub mod sse;

@@ -86,7 +86,7 @@ impl Peers {
 
 /// A program of a Debian package, or nothing with a note why.
 #[track_caller]
-fn program(package: &str, name: &str) -> Option<PathBuf> {
+pub fn program(package: &str, name: &str) -> Option<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/peer");
     let found = Command::new(script).args([package, name]).output();
     match found {

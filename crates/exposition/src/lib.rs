@@ -32,6 +32,7 @@ mod format;
 mod number;
 mod protobuf;
 mod text;
+pub mod wire;
 
 pub use entry::{Entry, Exemplar, Label, Metadata, MetricType, NativeHistogram, Sample, Span};
 pub use error::{Error, Place};

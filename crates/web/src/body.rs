@@ -46,6 +46,7 @@ impl Outcome {
 /// A request's body, cut off at the bounds of [`Limits`].
 pub struct RequestBody {
     inner: Incoming,
+    bytes_max: u64,
     limits: Arc<Limits>,
     outcome: Outcome,
     seen: u64,
@@ -54,8 +55,8 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: Incoming, limits: Arc<Limits>, outcome: Outcome) -> Self {
-        RequestBody { inner, limits, outcome, seen: 0, since: None, deadline: None }
+    pub(crate) fn new(inner: Incoming, bytes_max: u64, limits: Arc<Limits>, outcome: Outcome) -> Self {
+        RequestBody { inner, bytes_max, limits, outcome, seen: 0, since: None, deadline: None }
     }
 
     /// Until when what was seen so far is not too slow.
@@ -79,9 +80,9 @@ impl Body for RequestBody {
         match Pin::new(&mut this.inner).poll_frame(ctx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.seen += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if this.seen > this.limits.body_bytes_max {
+                if this.seen > this.bytes_max {
                     this.outcome.0.store(TOO_LARGE, Ordering::Relaxed);
-                    return Poll::Ready(Some(Err(BodyError::TooLarge(this.limits.body_bytes_max))));
+                    return Poll::Ready(Some(Err(BodyError::TooLarge(this.bytes_max))));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

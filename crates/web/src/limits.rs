@@ -22,6 +22,9 @@ pub struct Limits {
     pub headers_max: usize,
     /// A request's body. More gets 413 and the connection is closed.
     pub body_bytes_max: u64,
+    /// As many at paths that end in one of `long_body_paths`.
+    pub long_body_bytes_max: u64,
+    pub long_body_paths: &'static [&'static str],
     /// What a body may take in any case ...
     pub body_grace: Duration,
     /// ... and the rate it must hold beyond that. A slower one gets 408.
@@ -46,6 +49,8 @@ impl Default for Limits {
             header_bytes_max: 16 << 10,
             headers_max: 100,
             body_bytes_max: 1 << 20,
+            long_body_bytes_max: 1 << 20,
+            long_body_paths: &[],
             body_grace: Duration::from_secs(10),
             body_bytes_per_second_min: 1 << 10,
             idle_timeout: Duration::from_secs(60),
@@ -53,5 +58,13 @@ impl Default for Limits {
             http2_streams_max: 100,
             drain_deadline: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// The longest body of a request to `path`.
+    pub(crate) fn body_bytes_max_at(&self, path: &str) -> u64 {
+        let is_long = self.long_body_paths.iter().any(|end| path.ends_with(end));
+        if is_long { self.long_body_bytes_max } else { self.body_bytes_max }
     }
 }

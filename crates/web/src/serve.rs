@@ -261,11 +261,12 @@ where
         return Ok(own(refusal::too_many_headers(), in_flight));
     }
     let stated = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if stated.is_some_and(|length: u64| length > limits.body_bytes_max) {
+    let body_bytes_max = limits.body_bytes_max_at(request.uri().path());
+    if stated.is_some_and(|length: u64| length > body_bytes_max) {
         return Ok(own(refusal::body_too_large(), in_flight));
     }
     let outcome = Outcome::default();
-    let mut request = request.map(|body| RequestBody::new(body, limits, outcome.clone()));
+    let mut request = request.map(|body| RequestBody::new(body, body_bytes_max, limits, outcome.clone()));
     request.extensions_mut().insert(PeerAddr(peer));
     let response = service.call(request).await?;
     if outcome.is_too_large() {

@@ -20,19 +20,7 @@ pub(super) struct Call {
 
 impl Call {
     pub fn token(&self) -> Result<Token> {
-        let wanted = || {
-            Failure::new(
-                FailureKind::Unauthorized,
-                "this needs a token: send \"Authorization: Bearer TOKEN\"",
-            )
-        };
-        let value = self.headers.get(AUTHORIZATION).ok_or_else(wanted)?.to_str().map_err(|_| wanted())?;
-        let (scheme, token) = value.split_once(' ').ok_or_else(wanted)?;
-        let token = token.trim();
-        if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-            return Err(wanted());
-        }
-        Ok(Token::new(token))
+        token(&self.headers)
     }
 
     /// This call, when it is a GET. A body that came with it says nothing.
@@ -55,6 +43,20 @@ impl Call {
     pub fn params(&self) -> Result<Params> {
         Params::parse(&self.body, self.query.as_bytes())
     }
+}
+
+/// The bearer token of a request.
+pub(super) fn token(headers: &HeaderMap) -> Result<Token> {
+    let wanted = || {
+        Failure::new(FailureKind::Unauthorized, "this needs a token: send \"Authorization: Bearer TOKEN\"")
+    };
+    let value = headers.get(AUTHORIZATION).ok_or_else(wanted)?.to_str().map_err(|_| wanted())?;
+    let (scheme, token) = value.split_once(' ').ok_or_else(wanted)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(wanted());
+    }
+    Ok(Token::new(token))
 }
 
 /// Reads any request.

@@ -106,9 +106,12 @@ impl Reply for Failure {
             FailureKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             FailureKind::Unauthorized => StatusCode::UNAUTHORIZED,
             FailureKind::NotFound => StatusCode::NOT_FOUND,
-            FailureKind::Method | FailureKind::MethodOrForm => StatusCode::METHOD_NOT_ALLOWED,
+            FailureKind::Method | FailureKind::MethodOrForm | FailureKind::Post => {
+                StatusCode::METHOD_NOT_ALLOWED
+            }
             FailureKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            FailureKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::TooMany | FailureKind::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             FailureKind::Forbidden | FailureKind::Host => StatusCode::FORBIDDEN,
         };
         let mut response = json::error(&self).into_response();
@@ -125,6 +128,12 @@ impl Reply for Failure {
             }
             FailureKind::TooMany => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            }
+            FailureKind::Limited { wait } => {
+                headers.insert(RETRY_AFTER, (wait.as_millis().div_ceil(1000) as u64).into());
+            }
+            FailureKind::Post => {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
             }
             FailureKind::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

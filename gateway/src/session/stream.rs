@@ -38,23 +38,47 @@ impl QueryStream {
         connected: &Connected,
         gateway: &gateway_session::Client,
     ) -> Result<QueryStream, capnp::Error> {
-        let attaching = async {
+        in_time(async {
             let response = gateway.query_ticket_request().send().promise.await?;
             let granted = response.get()?;
             let max = match granted.get_cancelled_calls_max() {
                 0 => CANCELLED_CALLS_MAX as u64,
                 max => max.into(),
             };
-            let (attachment, stream) = connected.attach_stream(granted.get_ticket()?).await?;
-            let Attachment::Users(gate) = attachment else {
-                return Err(capnp::Error::failed("the ticket was for something else".to_owned()));
+            QueryStream::attach(connected, granted.get_ticket()?, max).await
+        })
+        .await
+    }
+
+    /// As [`open`](Self::open), for those who write. `None`: the collector
+    /// has no such stream.
+    ///
+    /// # Errors
+    ///
+    /// What the collector said, or that it said nothing.
+    pub async fn open_for_writes(
+        connected: &Connected,
+        gateway: &gateway_session::Client,
+    ) -> Result<Option<QueryStream>, capnp::Error> {
+        in_time(async {
+            let response = match gateway.write_ticket_request().send().promise.await {
+                Ok(response) => response,
+                Err(error) if error.kind == capnp::ErrorKind::Unimplemented => return Ok(None),
+                Err(error) => return Err(error),
             };
-            // A quarter is left for what is under way while we move.
-            Ok(QueryStream { gate, stream, worn_at: max - max / 4 })
+            let max = CANCELLED_CALLS_MAX as u64;
+            QueryStream::attach(connected, response.get()?.get_ticket()?, max).await.map(Some)
+        })
+        .await
+    }
+
+    async fn attach(connected: &Connected, ticket: &[u8], max: u64) -> Result<QueryStream, capnp::Error> {
+        let (attachment, stream) = connected.attach_stream(ticket).await?;
+        let Attachment::Users(gate) = attachment else {
+            return Err(capnp::Error::failed("the ticket was for something else".to_owned()));
         };
-        tokio::time::timeout(ATTACH_TIMEOUT, attaching)
-            .await
-            .unwrap_or_else(|_| Err(capnp::Error::failed("no answer in time".to_owned())))
+        // A quarter is left for what is under way while we move.
+        Ok(QueryStream { gate, stream, worn_at: max - max / 4 })
     }
 
     /// Whether it has seen so many cancelled calls that another should take
@@ -62,6 +86,12 @@ impl QueryStream {
     pub fn is_worn(&self) -> bool {
         self.stream.abandoned_calls() >= self.worn_at
     }
+}
+
+async fn in_time<T>(attaching: impl Future<Output = Result<T, capnp::Error>>) -> Result<T, capnp::Error> {
+    tokio::time::timeout(ATTACH_TIMEOUT, attaching)
+        .await
+        .unwrap_or_else(|_| Err(capnp::Error::failed("no answer in time".to_owned())))
 }
 
 /// Renews the stream of `users` whenever it is worn. `patience`: the longest

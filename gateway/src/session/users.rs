@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::{LocalBoxFuture, Shared};
-use lm_schema::mesh_capnp::authenticated;
+use lm_schema::mesh_capnp::{authenticated, writer};
 use lm_schema::operator_capnp::operator;
 use lm_schema::query_capnp::reader;
 use ring::hmac;
@@ -39,6 +39,8 @@ pub(crate) struct User {
     reader: Option<reader::Client>,
     /// Whoever is no operator has none.
     pub operator: Option<operator::Client>,
+    /// Only over the stream of those who write.
+    writer: Option<writer::Client>,
     /// When to ask the collector again.
     pub until: Instant,
     /// What the capabilities live on; it stays open while somebody uses them.
@@ -52,6 +54,16 @@ impl User {
     pub fn reader(&self) -> Result<&reader::Client, Failure> {
         self.reader.as_ref().ok_or_else(|| {
             let message = format!("{} may not read: use the token of a viewer or an operator", self.name);
+            Failure::new(FailureKind::Forbidden, message)
+        })
+    }
+
+    /// # Errors
+    ///
+    /// [`FailureKind::Forbidden`] when the user has no right to write.
+    pub fn writer(&self) -> Result<&writer::Client, Failure> {
+        self.writer.as_ref().ok_or_else(|| {
+            let message = format!("{} may not write: use the token of a writer", self.name);
             Failure::new(FailureKind::Forbidden, message)
         })
     }
@@ -243,8 +255,9 @@ async fn ask(inner: &Inner, stream: &Rc<QueryStream>, token: &Token) -> Result<U
                 let cache = Duration::from_millis(user.get_cache_ms().into()).min(inner.cache_max);
                 let reader = if user.has_reader() { Some(user.get_reader()?) } else { None };
                 let operator = if user.has_operator() { Some(user.get_operator()?) } else { None };
+                let writer = if user.has_writer() { Some(user.get_writer()?) } else { None };
                 let name = user.get_name()?.to_string()?;
-                Ok(User { name, reader, operator, until: begun + cache, stream: stream.clone() })
+                Ok(User { name, reader, operator, writer, until: begun + cache, stream: stream.clone() })
             };
             read().map_err(|error| failed(&error))
         }

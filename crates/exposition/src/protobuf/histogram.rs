@@ -7,8 +7,8 @@
 //! ```
 
 use super::Fault;
-use super::wire::{Broken, Fields, Value};
 use crate::entry::{NativeHistogram, Span};
+use crate::wire::{Broken, Fields, Value};
 
 pub struct HistogramParts<'a> {
     pub count: f64,

@@ -10,13 +10,12 @@
 //! formats have of it.
 
 mod histogram;
-mod wire;
 
 use std::borrow::Cow;
 
 use self::histogram::{HistogramParts, read_histogram};
-use self::wire::{Broken, Fields, Value, take_delimited};
 use crate::entry::{Entry, Exemplar, Label, Metadata, MetricType, NativeHistogram, Sample};
+use crate::wire::{Broken, Fields, Value, take_delimited};
 use crate::{Error, Limits, Place, number};
 
 /// Reads families.

@@ -14,6 +14,7 @@ pub enum Value<'a> {
 }
 
 /// A message is cut, or a field's bytes are not of its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
 /// The fields of a message, in the order of its bytes.
@@ -21,6 +22,11 @@ pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// The next field: its number and value.
+    ///
+    /// # Errors
+    ///
+    /// When the message is cut or is none. What follows is not read.
+    #[expect(clippy::should_implement_trait, reason = "each step may fail")]
     pub fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Broken> {
         if self.0.is_empty() {
             return Ok(None);
@@ -85,9 +91,16 @@ impl<'a> Value<'a> {
         self.unsigned().map(unzigzag)
     }
 
+    /// `double`, with every NaN as the ordinary one: a target has no marker of
+    /// staleness to give.
     pub fn double(self) -> Result<f64, Broken> {
+        self.exact_double().map(crate::number::plain)
+    }
+
+    /// `double`, bit by bit.
+    pub fn exact_double(self) -> Result<f64, Broken> {
         match self {
-            Value::Fixed64(bits) => Ok(crate::number::plain(f64::from_bits(bits))),
+            Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
             _ => Err(Broken),
         }
     }
@@ -98,6 +111,30 @@ impl<'a> Value<'a> {
         while !packed.is_empty() {
             each(unzigzag(decode_varint(&mut packed).map_err(|_| Broken)?))?;
         }
+        Ok(())
+    }
+
+    /// Calls `each` for every number of a repeated `uint32` or `uint64`,
+    /// packed or not.
+    pub fn each_varint(self, mut each: impl FnMut(u64) -> Result<(), Broken>) -> Result<(), Broken> {
+        let Value::Bytes(mut packed) = self else { return each(self.unsigned()?) };
+        while !packed.is_empty() {
+            each(decode_varint(&mut packed).map_err(|_| Broken)?)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for the bits of every number of a repeated `fixed64` or
+    /// `double`, packed or not.
+    pub fn each_fixed(self, mut each: impl FnMut(u64)) -> Result<(), Broken> {
+        let Value::Bytes(packed) = self else {
+            return self.exact_double().map(|number| each(number.to_bits()));
+        };
+        let (numbers, rest) = packed.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(Broken);
+        }
+        numbers.iter().for_each(|bytes| each(u64::from_le_bytes(*bytes)));
         Ok(())
     }
 
