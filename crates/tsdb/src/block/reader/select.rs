@@ -17,7 +17,8 @@ use crate::selector::{Candidates, Selector, Test};
 struct Step {
     /// Series of the postings are left out; otherwise the others are.
     is_exclusion: bool,
-    postings: Vec<Postings>,
+    /// With their pairs.
+    postings: Vec<(u32, Postings)>,
     /// Series in the postings together.
     series: u64,
 }
@@ -62,11 +63,11 @@ impl<F: Fs> Block<F> {
         let mut left: Option<RoaringBitmap> = None;
         for step in steps {
             let mut found = RoaringBitmap::new();
-            for postings in &step.postings {
+            for (pair, postings) in &step.postings {
                 match postings {
                     Postings::One(series) => drop(found.insert(*series)),
                     Postings::Many { .. } => {
-                        let mut bitmap = self.read_postings(*postings)?;
+                        let mut bitmap = self.series_with(*pair, *postings)?;
                         if let Some(left) = &left {
                             bitmap &= left;
                         }
@@ -97,9 +98,9 @@ impl<F: Fs> Block<F> {
         // Series without the label pass: look for the values that do not. Else for those that do.
         let wanted = !accepts_absent;
         let mut step = Step { is_exclusion: accepts_absent, postings: Vec::new(), series: 0 };
-        let mut take = |postings: Postings| {
+        let mut take = |(pair, postings): (u32, Postings)| {
             step.series += u64::from(postings.count());
-            step.postings.push(postings);
+            step.postings.push((pair, postings));
         };
         // The values that hit are the ones looked for, unless negation or the empty value turn it around.
         if wanted != test.is_negated() {
@@ -109,21 +110,21 @@ impl<F: Fs> Block<F> {
                         self.find_value(name, value)?.into_iter().for_each(&mut take);
                     }
                 }
-                Candidates::Prefix(prefix) => self.visit_values(name, prefix, |_, _, postings| {
-                    take(postings);
+                Candidates::Prefix(prefix) => self.visit_values(name, prefix, |pair, _, postings| {
+                    take((pair, postings));
                     ControlFlow::Continue(())
                 })?,
-                Candidates::Tested(prefix) => self.visit_values(name, prefix, |_, value, postings| {
+                Candidates::Tested(prefix) => self.visit_values(name, prefix, |pair, value, postings| {
                     if test.hits(value) {
-                        take(postings);
+                        take((pair, postings));
                     }
                     ControlFlow::Continue(())
                 })?,
             }
         } else {
-            self.visit_values(name, "", |_, value, postings| {
+            self.visit_values(name, "", |pair, value, postings| {
                 if test.accepts(value) == wanted {
-                    take(postings);
+                    take((pair, postings));
                 }
                 ControlFlow::Continue(())
             })?;
@@ -131,6 +132,23 @@ impl<F: Fs> Block<F> {
         let all = u64::from(self.series_count());
         let leaves_all = step.series == if step.is_exclusion { 0 } else { all };
         Ok((!leaves_all).then_some(step))
+    }
+
+    /// The series that have a pair: from its postings, or if those are damaged from the series table, which says the
+    /// same at the cost of reading all of it.
+    fn series_with(&self, pair: u32, postings: Postings) -> Result<RoaringBitmap, Error> {
+        match self.read_postings(postings) {
+            Err(Error::Damaged { .. }) => {}
+            other => return other,
+        }
+        let (mut page, mut pairs, mut found) = (None, Vec::new(), RoaringBitmap::new());
+        for series in 0..self.series_count() {
+            self.pairs(series, &mut page, &mut pairs)?;
+            if pairs.binary_search(&pair).is_ok() {
+                found.insert(series);
+            }
+        }
+        Ok(found)
     }
 
     fn read_postings(&self, postings: Postings) -> Result<RoaringBitmap, Error> {
@@ -149,11 +167,11 @@ impl<F: Fs> Block<F> {
         names.binary_search_by(|known| (*known.name).cmp(name)).ok().map(|at| &names[at])
     }
 
-    fn find_value(&self, name: &NameEntry, value: &str) -> Result<Option<Postings>, Error> {
+    fn find_value(&self, name: &NameEntry, value: &str) -> Result<Option<(u32, Postings)>, Error> {
         let mut found = None;
-        self.visit_values(name, value, |_, known, postings| {
+        self.visit_values(name, value, |pair, known, postings| {
             if known == value {
-                found = Some(postings);
+                found = Some((pair, postings));
             }
             ControlFlow::Break(())
         })?;
