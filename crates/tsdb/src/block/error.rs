@@ -85,8 +85,8 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { part, offset, reason, series, times } = self;
         write!(f, "the {part} at byte {offset} is damaged ({reason}); ")?;
-        write!(f, "series {} to {} lose samples ", series.start, series.end)?;
-        write!(f, "from {} to {}", times.start, times.end)
+        write!(f, "it concerns series {} to {}", series.start, series.end)?;
+        write!(f, ", times {} to {}", times.start, times.end)
     }
 }
 

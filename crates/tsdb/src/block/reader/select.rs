@@ -75,17 +75,24 @@ impl<F: Fs> Block<F> {
                     }
                 }
             }
-            let left = left.get_or_insert_with(|| (0..self.series_count()).collect());
-            if step.is_exclusion {
-                *left -= found
-            } else {
-                *left &= found
-            }
-            if left.is_empty() {
+            let next = match (left.take(), step.is_exclusion) {
+                (None, false) => found,
+                (None, true) => self.all_series() - found,
+                (Some(left), false) => left & found,
+                (Some(left), true) => left - found,
+            };
+            if next.is_empty() {
                 return Ok(None);
             }
+            left = Some(next);
         }
-        Ok(Some(left.unwrap_or_else(|| (0..self.series_count()).collect())))
+        Ok(Some(left.unwrap_or_else(|| self.all_series())))
+    }
+
+    fn all_series(&self) -> RoaringBitmap {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series_count());
+        all
     }
 
     /// Nothing when the test leaves all series.
