@@ -59,7 +59,7 @@ pub(crate) fn eval(
         parts.len(),
         || {
             budget.charge(steps)?;
-            Ok(Taker { bench: maker.bench(budget)?, row: vec![ABSENT; steps], metrics: Vec::new() })
+            Ok(Taker { bench: maker.bench(budget), row: vec![ABSENT; steps], metrics: Vec::new() })
         },
         |taker, part| {
             budget.charge(fold.size(steps))?;

@@ -2,8 +2,11 @@
 //!
 //! Series that were scraped together share their times, and then share the
 //! layout: neither the search for the windows nor the part of a rate that
-//! depends on times alone is done again for the next of them.
+//! depends on times alone is done again for the next of them. As the next of
+//! them may come after series of other hosts, several layouts are kept.
 
+use crate::budget::Budget;
+use crate::engine::Error;
 use crate::range_functions::Reach;
 use crate::windows::{Span, Windows};
 
@@ -16,13 +19,25 @@ pub(crate) struct Placed {
     pub factor: f64,
 }
 
+/// Steps of all the layouts that one thread keeps.
+const STEPS_KEPT_MAX: usize = 1 << 16;
+
+/// Layouts of fewer steps are made as fast as they are found again.
+const STEPS_KEPT_MIN: usize = 16;
+
 /// The windows of all steps over one column of times after another.
 pub(crate) struct Layout<'q> {
     pub windows: &'q Windows,
     /// Of rates and their like.
     factors: Option<Factors>,
+    budget: &'q Budget<'q>,
     times: Vec<i64>,
     pub steps: Vec<Placed>,
+    /// The first time and the number of times of each layout that is kept.
+    keys: Vec<(i64, usize)>,
+    /// Their times and steps; those of the current one are out.
+    kept: Vec<(Vec<i64>, Vec<Placed>)>,
+    current: usize,
 }
 
 /// What [`Placed::factor`] is for.
@@ -43,8 +58,17 @@ impl Factors {
 }
 
 impl<'q> Layout<'q> {
-    pub fn new(windows: &'q Windows, factors: Option<Factors>) -> Self {
-        Layout { windows, factors, times: Vec::new(), steps: Vec::new() }
+    pub fn new(windows: &'q Windows, factors: Option<Factors>, budget: &'q Budget<'q>) -> Self {
+        Layout {
+            windows,
+            factors,
+            budget,
+            times: Vec::new(),
+            steps: Vec::new(),
+            keys: Vec::new(),
+            kept: Vec::new(),
+            current: 0,
+        }
     }
 
     /// What a change over a window is divided by.
@@ -52,15 +76,14 @@ impl<'q> Layout<'q> {
         self.factors.map_or(1.0, |factors| factors.divisor(self.windows.range_millis))
     }
 
-    /// What its buffers hold beside the times of one series, in values.
-    pub fn size(steps: usize) -> usize {
-        steps.saturating_mul(size_of::<Placed>() / size_of::<f64>())
-    }
-
     /// Makes it that of `times`, if it is not.
-    pub fn place(&mut self, times: &[i64]) {
-        if self.times == times && !self.steps.is_empty() {
-            return;
+    pub fn place(&mut self, times: &[i64]) -> Result<(), Error> {
+        if self.is_of(times) {
+            return Ok(());
+        }
+        self.change_to(times)?;
+        if self.is_of(times) {
+            return Ok(());
         }
         self.times.clear();
         self.times.extend_from_slice(times);
@@ -77,6 +100,45 @@ impl<'q> Layout<'q> {
             });
             self.steps.push(Placed { span, factor });
         }
+        Ok(())
+    }
+
+    fn is_of(&self, times: &[i64]) -> bool {
+        self.times == times && !self.steps.is_empty()
+    }
+
+    /// Puts the current layout away and takes out the one that may be that of
+    /// `times`, or one to be made anew.
+    fn change_to(&mut self, times: &[i64]) -> Result<(), Error> {
+        let key = (times.first().copied().unwrap_or(0), times.len());
+        let steps = self.windows.len();
+        let size = steps * size_of::<Placed>() / size_of::<f64>() + times.len();
+        let found = self.keys.iter().position(|kept| *kept == key);
+        let is_room = self.kept.len() < STEPS_KEPT_MAX / steps.max(1)
+            && steps >= STEPS_KEPT_MIN
+            && size.saturating_mul(4) < self.budget.room();
+        let next = match found {
+            Some(found) => found,
+            None if is_room || self.kept.is_empty() => {
+                self.budget.charge(size)?;
+                self.keys.push(key);
+                self.kept.push((Vec::new(), Vec::new()));
+                self.kept.len() - 1
+            }
+            // In turn, so that each stays as long as the others.
+            None => (self.current + 1) % self.kept.len(),
+        };
+        self.keys[next] = key;
+        self.swap_current();
+        self.current = next;
+        self.swap_current();
+        Ok(())
+    }
+
+    fn swap_current(&mut self) {
+        let (times, steps) = &mut self.kept[self.current];
+        std::mem::swap(times, &mut self.times);
+        std::mem::swap(steps, &mut self.steps);
     }
 
     /// Samples of all windows together.

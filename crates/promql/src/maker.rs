@@ -63,15 +63,16 @@ impl RowMaker<'_, '_> {
     }
 
     /// The tools of one thread.
-    pub fn bench<'m>(&'m self, budget: &'m Budget<'m>) -> Result<Bench<'m>, Error> {
-        budget.charge(Layout::size(self.series.windows.len()))?;
+    pub fn bench<'m>(&'m self, budget: &'m Budget<'m>) -> Bench<'m> {
         let windows = &self.series.windows;
         let tool = match self.make {
-            Make::Values => Tool::Values(Layout::new(windows, None)),
-            Make::Times => Tool::Times(Layout::new(windows, None)),
-            Make::Function(function, _) => Tool::Function(*function, Rolling::new(*function, windows)),
+            Make::Values => Tool::Values(Layout::new(windows, None, budget)),
+            Make::Times => Tool::Times(Layout::new(windows, None, budget)),
+            Make::Function(function, _) => {
+                Tool::Function(*function, Rolling::new(*function, windows, budget))
+            }
         };
-        Ok(Bench { series: self.series, make: self.make, reader: Reader::new(budget), tool })
+        Bench { series: self.series, make: self.make, reader: Reader::new(budget), tool }
     }
 }
 
@@ -108,7 +109,7 @@ impl Bench<'_> {
         }
         match &mut self.tool {
             Tool::Values(layout) => {
-                layout.place(&samples.times);
+                layout.place(&samples.times)?;
                 for (value, placed) in row.iter_mut().zip(&layout.steps) {
                     if let Some(last) = placed.span.last() {
                         // A marker has the bits of an absent value.
@@ -117,7 +118,7 @@ impl Bench<'_> {
                 }
             }
             Tool::Times(layout) => {
-                layout.place(&samples.times);
+                layout.place(&samples.times)?;
                 for (value, placed) in row.iter_mut().zip(&layout.steps) {
                     if let Some(last) = placed.span.last().filter(|last| !is_stale(samples.values[*last])) {
                         *value = Timestamp::from_millis(samples.times[last]).as_seconds_f64();
@@ -125,7 +126,7 @@ impl Bench<'_> {
                 }
             }
             Tool::Function(function, rolling) => {
-                if !rolling.fill(samples, row) {
+                if !rolling.fill(samples, row)? {
                     each_window(*function, self.make, &rolling.layout, &mut self.reader, row)?;
                 }
             }
@@ -181,7 +182,7 @@ impl Evaluator<'_> {
         let (rows, _) = workers::in_parts(
             self.workers(maker.series.len(), maker.series.windows.len()),
             parts,
-            || maker.bench(budget),
+            || Ok(maker.bench(budget)),
             |bench, part| {
                 let first = part * PART_SERIES;
                 let places = first..maker.series.len().min(first + PART_SERIES);

@@ -8,6 +8,8 @@
 use lm_model::Samples;
 
 use crate::ast::Function;
+use crate::budget::Budget;
+use crate::engine::Error;
 use crate::layout::{Factors, Layout, Placed};
 use crate::range_functions::Reach;
 use crate::sums::Sum;
@@ -31,7 +33,7 @@ pub(crate) struct Rolling<'q> {
 }
 
 impl<'q> Rolling<'q> {
-    pub fn new(function: Function, windows: &'q Windows) -> Self {
+    pub fn new(function: Function, windows: &'q Windows, budget: &'q Budget<'q>) -> Self {
         let factors = match function {
             Function::Rate => Some(Factors::PerSecond),
             Function::Increase | Function::Delta => Some(Factors::PerWindow),
@@ -39,7 +41,7 @@ impl<'q> Rolling<'q> {
         };
         Rolling {
             function,
-            layout: Layout::new(windows, factors),
+            layout: Layout::new(windows, factors, budget),
             resets: Vec::new(),
             counts: Vec::new(),
             sums: Vec::new(),
@@ -50,10 +52,10 @@ impl<'q> Rolling<'q> {
 
     /// Sets the steps of `row` that have a value, and lays out the windows in
     /// any case. `false` if the function has to be computed window by window.
-    pub fn fill(&mut self, samples: &Samples, row: &mut [f64]) -> bool {
+    pub fn fill(&mut self, samples: &Samples, row: &mut [f64]) -> Result<bool, Error> {
         use Function::*;
         let (times, values) = (samples.times.as_slice(), samples.values.as_slice());
-        self.layout.place(times);
+        self.layout.place(times)?;
         match self.function {
             Rate | Increase => self.counter(times, values, row),
             Delta => self.gauge(values, row),
@@ -67,10 +69,10 @@ impl<'q> Rolling<'q> {
             PresentOverTime => self.each(row, |_| 1.0),
             Changes => self.pairs(values, row, |a, b| a != b && !(a.is_nan() && b.is_nan())),
             Resets => self.pairs(values, row, |a, b| b < a),
-            SumOverTime | AvgOverTime | MinOverTime | MaxOverTime => return self.folded(values, row),
-            _ => return false,
+            SumOverTime | AvgOverTime | MinOverTime | MaxOverTime => return Ok(self.folded(values, row)),
+            _ => return Ok(false),
         }
-        true
+        Ok(true)
     }
 
     fn each(&self, row: &mut [f64], f: impl Fn(Span) -> f64) {
