@@ -81,6 +81,26 @@ struct Samples {
   values @3 :List(Float64);
 }
 
+struct NativeHistogram {
+  # As lm_model::Histogram and Prometheus' FloatHistogram have it.
+  schema @0 :Int8;                 # -4 to 8, or -53: customBounds are the bounds
+  resetHint @1 :UInt8;             # 0 unknown, 1 reset, 2 not reset, 3 gauge
+  zeroThreshold @2 :Float64;
+  zeroCount @3 :Float64;
+  count @4 :Float64;
+  sum @5 :Float64;
+  positiveSpans @6 :List(BucketSpan);
+  positiveCounts @7 :List(Float64);  # absolute, one for each bucket of the spans
+  negativeSpans @8 :List(BucketSpan);
+  negativeCounts @9 :List(Float64);
+  customBounds @10 :List(Float64);   # ascending, without +Inf
+}
+
+struct BucketSpan {
+  offset @0 :Int32;                # buckets left out before; of the first, its index
+  length @1 :UInt32;
+}
+
 struct Logs {
   # Line i is text[ends[i-1] .. ends[i]], any bytes.
   references @0 :List(UInt32);     # dictionary entry of each line's stream

@@ -26,6 +26,8 @@ interface Reader {
   # Counts of what the reader sees; `limit` entries of each list.
   format @12 (expression :Text) -> (answer :Formatted);
   # The same expression in its canonical form.
+  syntaxTree @13 (expression :Text) -> (answer :Formatted);
+  # The tree of an expression, as JSON in the shape of Prometheus.
 }
 
 struct QueryOptions {
@@ -98,6 +100,9 @@ struct SeriesChunk {
   timesUnixMs @1 :List(Int64);
   values @2 :List(Float64);
   isContinued @3 :Bool;            # more of the series that ended the last chunk
+  histogramTimesUnixMs @4 :List(Int64);
+  histograms @5 :List(Batch.NativeHistogram);
+  # Of a series its numbers come first, then its histograms; no time is in both.
 }
 
 struct Names {

@@ -143,6 +143,7 @@ pub enum Question {
     StoreStatus(StatusForm),
     /// The canonical form of an expression.
     Format(String),
+    SyntaxTree(String),
     Dashboards,
     /// The one with this id, which is not empty.
     Dashboard(String),

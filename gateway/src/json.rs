@@ -5,6 +5,8 @@
 
 use std::io::Write as _;
 
+use lm_model::{Histogram, buckets};
+
 use crate::backend::{Failure, FailureKind};
 
 /// A time in seconds, as the Prometheus API writes it: a JSON number, with
@@ -141,7 +143,8 @@ pub struct Results {
     series: usize,
     /// A matrix's series is begun and not ended.
     is_open: bool,
-    has_samples: bool,
+    /// The list of numbers, or of histograms, that is being written.
+    list: Option<&'static str>,
     has_scalar: bool,
     is_cut: bool,
 }
@@ -154,7 +157,7 @@ impl Results {
             limit,
             series: 0,
             is_open: false,
-            has_samples: false,
+            list: None,
             has_scalar: false,
             is_cut: false,
         }
@@ -179,12 +182,13 @@ impl Results {
         is_continued: bool,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         mut samples: impl Iterator<Item = (i64, f64)>,
+        mut histograms: impl Iterator<Item = (i64, Histogram)>,
     ) {
         if self.is_cut || (self.shape == Shape::Scalar && self.has_scalar) {
             return;
         }
         if is_continued && self.is_open {
-            return self.samples(to, samples);
+            return self.samples(to, samples, histograms);
         }
         self.end_series(to);
         if self.limit > 0 && self.series == self.limit {
@@ -209,28 +213,55 @@ impl Results {
             Shape::Vector => {
                 to.extend_from_slice(br#"{"metric":"#);
                 push_labels(to, labels);
-                to.extend_from_slice(br#","value":"#);
-                push_sample(to, samples.next().unwrap_or((0, f64::NAN)));
+                match (samples.next(), histograms.next()) {
+                    (None, Some(histogram)) => {
+                        to.extend_from_slice(br#","histogram":"#);
+                        push_histogram(to, &histogram);
+                    }
+                    (sample, _) => {
+                        to.extend_from_slice(br#","value":"#);
+                        push_sample(to, sample.unwrap_or((0, f64::NAN)));
+                    }
+                }
                 to.push(b'}');
             }
             Shape::Matrix => {
                 to.extend_from_slice(br#"{"metric":"#);
                 push_labels(to, labels);
-                to.extend_from_slice(br#","values":["#);
                 self.is_open = true;
-                self.has_samples = false;
-                self.samples(to, samples);
+                self.list = None;
+                self.samples(to, samples, histograms);
             }
         }
     }
 
-    fn samples(&mut self, to: &mut Vec<u8>, samples: impl Iterator<Item = (i64, f64)>) {
+    /// Numbers, then histograms: each kind is one list.
+    fn samples(
+        &mut self,
+        to: &mut Vec<u8>,
+        samples: impl Iterator<Item = (i64, f64)>,
+        histograms: impl Iterator<Item = (i64, Histogram)>,
+    ) {
         for sample in samples {
-            if std::mem::replace(&mut self.has_samples, true) {
-                to.push(b',');
-            }
+            self.item(to, "values");
             push_sample(to, sample);
         }
+        for histogram in histograms {
+            self.item(to, "histograms");
+            push_histogram(to, &histogram);
+        }
+    }
+
+    /// What stands before an item of a list.
+    fn item(&mut self, to: &mut Vec<u8>, list: &'static str) {
+        if self.list == Some(list) {
+            return to.push(b',');
+        }
+        if self.list.is_some() {
+            to.push(b']');
+        }
+        let _ = write!(to, ",\"{list}\":[");
+        self.list = Some(list);
     }
 
     /// The text of a string answer.
@@ -269,7 +300,8 @@ impl Results {
 
     fn end_series(&mut self, to: &mut Vec<u8>) {
         if std::mem::take(&mut self.is_open) {
-            to.extend_from_slice(b"]}");
+            // A matrix has no series without samples; stay as Prometheus writes them.
+            to.extend_from_slice(if self.list.is_some() { b"]}" } else { br#","values":[]}"# });
         }
     }
 }
@@ -281,6 +313,47 @@ fn push_sample(to: &mut Vec<u8>, (unix_ms, value): (i64, f64)) {
     to.extend_from_slice(b",\"");
     push_float(to, value);
     to.extend_from_slice(b"\"]");
+}
+
+/// `[1700000000,{"count":"4","sum":"2.5","buckets":[[0,"1","2","4"]]}]`, as
+/// Prometheus' `jsonutil.MarshalHistogram`: empty buckets are left out. The first
+/// number of a bucket says which bounds belong to it: 0 the upper one, 1 the
+/// lower one, 2 none, 3 both.
+fn push_histogram(to: &mut Vec<u8>, (unix_ms, histogram): &(i64, Histogram)) {
+    to.push(b'[');
+    push_seconds(to, *unix_ms);
+    to.extend_from_slice(b",{\"count\":\"");
+    push_float(to, histogram.count);
+    to.extend_from_slice(b"\",\"sum\":\"");
+    push_float(to, histogram.sum);
+    to.push(b'"');
+    let buckets = buckets::all(histogram);
+    let mut is_first = true;
+    for bucket in buckets.iter().filter(|bucket| bucket.count != 0.0) {
+        to.extend_from_slice(if std::mem::take(&mut is_first) { b",\"buckets\":[[" } else { b",[" });
+        let boundaries = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        };
+        to.push(boundaries);
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            to.extend_from_slice(b",\"");
+            push_float(to, value);
+            to.push(b'"');
+        }
+        to.push(b']');
+    }
+    if !is_first {
+        to.push(b']');
+    }
+    to.extend_from_slice(b"}]");
+}
+
+/// Text that is JSON already, as the data.
+pub fn data(json: &str) -> Vec<u8> {
+    format!(r#"{{"status":"success","data":{json}}}"#).into_bytes()
 }
 
 /// A list of names.

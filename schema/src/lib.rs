@@ -9,6 +9,7 @@
 
 pub mod batch;
 mod error;
+pub mod histogram;
 pub mod interfaces;
 pub mod labels;
 mod limits;

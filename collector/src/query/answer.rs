@@ -2,8 +2,8 @@
 
 use lm_mesh::{Grant, Terms};
 use lm_model::{Labels, Sample};
-use lm_promql::{Element, Point, Value};
-use lm_schema::query_capnp::{ResultType, answer, failure, names};
+use lm_promql::{Element, Point, SeriesData, Value};
+use lm_schema::query_capnp::{ResultType, answer, failure, formatted, names};
 
 use super::context::Evaluated;
 use super::cursor::{CursorServer, Rows};
@@ -22,28 +22,23 @@ pub(super) fn write_answer(grant: &Grant, result: Result<Evaluated, Failed>, mut
     stats.set_eval_micros(took.as_micros() as u64);
     stats.set_samples_read(answer.stats.samples_read as u64);
     stats.set_samples_peak(answer.stats.samples_peak as u64);
-    let one = |(labels, sample): (Labels, Sample)| (labels, vec![sample]);
+    let number =
+        |labels: Labels, sample: Sample| SeriesData { labels, samples: vec![sample], histograms: Vec::new() };
+    let one = |Element { labels, time, point }: Element| match point {
+        Point::Number(value) => number(labels, Sample { time, value }),
+        Point::Histogram(histogram) => {
+            SeriesData { labels, samples: Vec::new(), histograms: vec![(time, histogram)] }
+        }
+    };
+    let rows = |series: Vec<SeriesData>| Rows { series: series.into(), ..Rows::default() };
     let (kind, rows) = match answer.value {
-        Value::Scalar(sample) => {
-            (ResultType::Scalar, Rows { series: [one((Labels::empty(), sample))].into(), ..Rows::default() })
-        }
-        Value::Vector(elements) => {
-            // Nothing stores native histograms yet.
-            let number = |element: Element| match element.point {
-                Point::Number(value) => Some(one((element.labels, Sample { time: element.time, value }))),
-                Point::Histogram(_) => None,
-            };
-            let series = elements.into_iter().filter_map(number).collect();
-            (ResultType::Vector, Rows { series, ..Rows::default() })
-        }
-        Value::Matrix(series) => {
-            let series = series.into_iter().map(|series| (series.labels, series.samples)).collect();
-            (ResultType::Matrix, Rows { series, ..Rows::default() })
-        }
+        Value::Scalar(sample) => (ResultType::Scalar, rows(vec![number(Labels::empty(), sample)])),
+        Value::Vector(elements) => (ResultType::Vector, rows(elements.into_iter().map(one).collect())),
+        Value::Matrix(series) => (ResultType::Matrix, rows(series)),
         Value::String(time, text) => {
             // Its time travels as a sample without a meaning of its own.
-            let at = (Labels::empty(), Sample { time, value: 0.0 });
-            (ResultType::String, Rows { series: [one(at)].into(), text })
+            let at = number(Labels::empty(), Sample { time, value: 0.0 });
+            (ResultType::String, Rows { series: [at].into(), text })
         }
     };
     opened.set_type(kind);
@@ -69,4 +64,11 @@ pub(super) fn write_names(result: Result<(Vec<String>, bool), Failed>, mut to: n
 pub(super) fn write_failure(failed: &Failed, mut to: failure::Builder<'_>) {
     to.set_kind(failed.kind);
     to.set_message(&failed.message[..]);
+}
+
+pub(super) fn write_text(result: Result<String, Failed>, mut to: formatted::Builder<'_>) {
+    match result {
+        Ok(text) => to.set_ok(&text[..]),
+        Err(failed) => write_failure(&failed, to.init_failed()),
+    }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use lm_logs::Direction;
 use lm_mesh::{Grant, Terms};
 use lm_model::{METRIC_NAME, TimeRange, Timestamp};
+use lm_promql::SeriesData;
 use lm_schema::batch::{wire_stream, write_incarnation};
 use lm_schema::labels::write_pairs;
 use lm_schema::query_capnp::{ResultType, reader, tail};
 
-use super::answer::{write_answer, write_failure, write_names};
+use super::answer::{write_answer, write_failure, write_names, write_text};
 use super::context::QueryContext;
 use super::cursor::{CursorServer, Rows};
 use super::failed::{bad_data, exception};
@@ -123,7 +124,8 @@ impl reader::Server for ReaderServer {
                 if is_truncated {
                     opened.reborrow().init_warnings(1).set(0, TRUNCATED);
                 }
-                let series = found.into_iter().map(|labels| (labels, Vec::new())).collect();
+                let series = |labels| SeriesData { labels, samples: Vec::new(), histograms: Vec::new() };
+                let series = found.into_iter().map(series).collect();
                 let cursor = CursorServer::new(Rows { series, ..Rows::default() });
                 opened.set_cursor(self.grant.derive(Terms::default(), |_| cursor));
             }
@@ -374,11 +376,21 @@ impl reader::Server for ReaderServer {
         let features = self.context.engine.features;
         let format = move |text: String, _: &Store| Ok(lm_promql::format(&text, features)?);
         let formatted = self.context.compute(Ok(expression), format).await;
-        let mut to = results.get().init_answer();
-        match formatted {
-            Ok(text) => to.set_ok(&text[..]),
-            Err(failed) => write_failure(&failed, to.init_failed()),
-        }
+        write_text(formatted, results.get().init_answer());
+        Ok(())
+    }
+
+    async fn syntax_tree(
+        self: Rc<Self>,
+        params: reader::SyntaxTreeParams,
+        mut results: reader::SyntaxTreeResults,
+    ) -> Result<(), capnp::Error> {
+        let expression = params.get()?.get_expression()?.to_string()?;
+        drop(params);
+        let features = self.context.engine.features;
+        let tree = move |text: String, _: &Store| Ok(lm_promql::tree_json(&text, features)?);
+        let tree = self.context.compute(Ok(expression), tree).await;
+        write_text(tree, results.get().init_answer());
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod batch;
+pub mod buckets;
 mod histogram;
 mod labels;
 mod log;

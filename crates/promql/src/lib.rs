@@ -40,6 +40,7 @@ mod series;
 mod storage;
 mod sums;
 mod text;
+mod tree_json;
 mod windows;
 mod workers;
 
@@ -50,7 +51,7 @@ pub use ast::{
 };
 pub use engine::{Engine, Error, ErrorKind, Interrupt, Limits};
 pub use format::format;
-pub use native::{Bucket, buckets};
 pub use parse::{Features, ParseError, Place, QUERY_BYTES_MAX, parse, parse_with};
 pub use storage::{Hints, SelectRequest, Selected, Storage, StorageError};
+pub use tree_json::tree_json;
 pub use workers::{Alone, Workers};

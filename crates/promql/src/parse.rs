@@ -15,6 +15,8 @@ use std::fmt;
 
 use crate::ast::Expr;
 
+pub(crate) use signature::shape as call_shape;
+
 /// Longest query.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 

@@ -86,6 +86,11 @@ pub(super) async fn format_query(state: &Shared, call: &Call) -> Result {
     Ok(answered(state.backend.ask(token, Question::Format(params.query()?)).await?))
 }
 
+pub(super) async fn parse_query(state: &Shared, call: &Call) -> Result {
+    let (token, params) = (call.token()?, call.params()?);
+    Ok(answered(state.backend.ask(token, Question::SyntaxTree(params.query()?)).await?))
+}
+
 /// The same for everybody who has a token.
 pub(super) async fn constant(state: &Shared, call: &Call, body: impl Into<Bytes>) -> Result {
     state.backend.ask(call.token()?, Question::WhoAmI).await?;

@@ -39,6 +39,7 @@ async fn api(state: &Shared, call: &Call, path: &[&str]) -> Result {
         ["query_range"] => prometheus::query_range(state, call.get_or_form()?).await,
         ["query_exemplars"] => prometheus::exemplars(state, call.get_or_form()?).await,
         ["format_query"] => prometheus::format_query(state, call.get_or_form()?).await,
+        ["parse_query"] => prometheus::parse_query(state, call.get_or_form()?).await,
         ["labels"] => prometheus::labels(state, call.get_or_form()?).await,
         ["label", name, "values"] => prometheus::label_values(state, call.get()?, name).await,
         ["series"] => prometheus::series(state, call.get_or_form()?).await,

@@ -1,3 +1,5 @@
+use lm_model::Span;
+
 use super::*;
 
 fn float(value: f64) -> String {
@@ -61,7 +63,8 @@ fn written(shape: Shape, notes: Notes, limit: usize, parts: &[Part<'_>]) -> Stri
     let mut results = Results::new(shape, notes, limit);
     results.head(&mut to);
     for (is_continued, labels, samples) in parts {
-        results.series(&mut to, *is_continued, labels.iter().copied(), samples.iter().copied());
+        let (labels, samples) = (labels.iter().copied(), samples.iter().copied());
+        results.series(&mut to, *is_continued, labels, samples, std::iter::empty());
     }
     results.finish(&mut to);
     let text = String::from_utf8(to).unwrap();
@@ -120,6 +123,53 @@ fn a_series_may_span_chunks() {
     assert_eq!(
         text,
         r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"1"},"values":[[1,"1"],[2,"2"],[3,"3"]]},{"metric":{"a":"2"},"values":[]}]}}"#
+    );
+}
+
+#[test]
+fn histograms_are_written_as_prometheus_writes_them() {
+    let histogram = Histogram {
+        count: 10.0,
+        sum: 2.5,
+        zero_threshold: 0.5,
+        zero_count: 1.0,
+        positive_spans: vec![Span { offset: 1, length: 3 }],
+        positive_counts: vec![2.0, 0.0, 3.0],
+        negative_spans: vec![Span { offset: 1, length: 1 }],
+        negative_counts: vec![4.0],
+        ..Histogram::default()
+    };
+    let shown = r#"{"count":"10","sum":"2.5","buckets":[[1,"-2","-1","4"],[3,"-0.5","0.5","1"],[0,"1","2","2"],[0,"4","8","3"]]}"#;
+    let write = |shape: Shape, parts: &[(bool, &[(i64, f64)], &[(i64, Histogram)])]| {
+        let mut to = Vec::new();
+        let mut results = Results::new(shape, Notes::default(), 0);
+        results.head(&mut to);
+        for (is_continued, samples, histograms) in parts {
+            let (samples, histograms) = (samples.iter().copied(), histograms.iter().cloned());
+            results.series(&mut to, *is_continued, std::iter::empty(), samples, histograms);
+        }
+        results.finish(&mut to);
+        String::from_utf8(to).unwrap()
+    };
+    let one = [(4_000, histogram.clone())];
+    assert_eq!(
+        write(Shape::Vector, &[(false, &[], &one)]),
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{}},"histogram":[4,{shown}]}}]}}}}"#
+        )
+    );
+    let numbers = [(1_000, 1.0), (2_000, 2.0)];
+    let parts: [(bool, &[(i64, f64)], &[(i64, Histogram)]); 4] =
+        [(false, &numbers[..1], &[]), (true, &numbers[1..], &one), (true, &[], &one), (false, &[], &one)];
+    assert_eq!(
+        write(Shape::Matrix, &parts),
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},"values":[[1,"1"],[2,"2"]],"histograms":[[4,{shown}],[4,{shown}]]}},{{"metric":{{}},"histograms":[[4,{shown}]]}}]}}}}"#
+        )
+    );
+    assert!(
+        write(Shape::Vector, &[(false, &[], &[(0, Histogram::default())])])
+            .contains(r#"{"count":"0","sum":"0"}"#)
     );
 }
 

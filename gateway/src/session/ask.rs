@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
+use lm_model::Histogram;
 use lm_schema::batch_capnp::label;
+use lm_schema::histogram::read_histogram;
 use lm_schema::query_capnp::{
     ResultType, answer, chunk, cursor, failure, formatted, log_answer, log_filter, names, query_options,
-    query_stats, reader, selection, stream_account,
+    query_stats, reader, selection, series_chunk, stream_account,
 };
 use tokio::sync::mpsc;
 
@@ -152,13 +154,14 @@ async fn dispatch(
             request.get().set_expression(&expression[..]);
             let response = in_time(session.patience, request.send().promise).await?;
             let answer = response.get().and_then(|results| results.get_answer());
-            match answer.and_then(|answer| Ok(answer.which()?)).map_err(|error| failed(&error))? {
-                formatted::Failed(failure) => Err(read_failure(failure).of_parameter("query")),
-                formatted::Ok(text) => {
-                    let text = text.and_then(|text| Ok(text.to_str()?)).map_err(|error| failed(&error))?;
-                    whole(json::text(text))
-                }
-            }
+            whole(formatted_text(answer, json::text)?)
+        }
+        Question::SyntaxTree(expression) => {
+            let mut request = reader.syntax_tree_request();
+            request.get().set_expression(&expression[..]);
+            let response = in_time(session.patience, request.send().promise).await?;
+            let answer = response.get().and_then(|results| results.get_answer());
+            whole(formatted_text(answer, json::data)?)
         }
         Question::Losses => {
             let response = in_time(session.patience, reader.losses_request().send().promise).await?;
@@ -329,6 +332,19 @@ async fn more(mut pull: Pull, to: mpsc::Sender<Result<Bytes, Failure>>) {
     }
 }
 
+fn formatted_text(
+    answer: Result<formatted::Reader<'_>, capnp::Error>,
+    to_json: fn(&str) -> Vec<u8>,
+) -> Result<Vec<u8>, Failure> {
+    match answer.and_then(|answer| Ok(answer.which()?)).map_err(|error| failed(&error))? {
+        formatted::Failed(failure) => Err(read_failure(failure).of_parameter("query")),
+        formatted::Ok(text) => {
+            let text = text.and_then(|text| Ok(text.to_str()?)).map_err(|error| failed(&error))?;
+            Ok(to_json(text))
+        }
+    }
+}
+
 type NextPromise =
     capnp::capability::Promise<capnp::capability::Response<cursor::next_results::Owned>, capnp::Error>;
 
@@ -392,9 +408,25 @@ fn write_chunk(
         labels.clear();
         read_labels(series.get_labels()?, &mut labels)?;
         let samples = series.get_times_unix_ms()?.iter().zip(series.get_values()?.iter());
-        results.series(to, series.get_is_continued(), labels.iter().copied(), samples);
+        let histograms = read_histograms(series)?;
+        results.series(
+            to,
+            series.get_is_continued(),
+            labels.iter().copied(),
+            samples,
+            histograms.into_iter(),
+        );
     }
     Ok(())
+}
+
+fn read_histograms(series: series_chunk::Reader<'_>) -> Result<Vec<(i64, Histogram)>, capnp::Error> {
+    if !series.has_histograms() {
+        return Ok(Vec::new());
+    }
+    let times = series.get_histogram_times_unix_ms()?.iter();
+    let read = |from| read_histogram(from).map_err(|error| capnp::Error::failed(error.to_string()));
+    times.zip(series.get_histograms()?).map(|(time, from)| Ok((time, read(from)?))).collect()
 }
 
 pub(super) fn read_labels<'a>(

@@ -268,7 +268,7 @@ async fn a_revocation_is_heard_at_once() {
 }
 
 /// Every route that reads.
-const READ_PATHS: [&str; 24] = [
+const READ_PATHS: [&str; 25] = [
     "/api/v1/query?query=up",
     "/api/v1/query_range?query=up&start=0&end=1&step=1",
     "/api/v1/labels",
@@ -280,6 +280,7 @@ const READ_PATHS: [&str; 24] = [
     "/api/v1/alerts",
     "/api/v1/status/buildinfo",
     "/api/v1/format_query?query=up",
+    "/api/v1/parse_query?query=up",
     "/api/v1/targets",
     "/api/v1/targets?state=dropped",
     "/api/v1/targets/metadata",

@@ -83,6 +83,10 @@ async fn queries_are_formatted_by_the_collector() {
     assert_eq!(world.get("/api/v1/format_query?query=up").await.text(), expected);
     assert_eq!(world.post("/api/v1/format_query", "query=up").await.text(), expected);
     assert_eq!(
+        world.get("/api/v1/parse_query?query=up").await.text(),
+        r#"{"status":"success","data":{"type":"vectorSelector","name":"up"}}"#
+    );
+    assert_eq!(
         world.get("/api/v1/format_query?query=bad").await.failed(),
         (400, "bad_data".to_owned(), "invalid parameter \"query\": 1:1: parse error: why".to_owned())
     );

@@ -60,6 +60,7 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "targets", signature: "() -> (targets :List(Target))", doc: "Hosts and scraped targets with a recent sample of `up`." },
         Method { name: "storeStatus", signature: "(limit :UInt32) -> (status :StoreStatus)", doc: "Counts of what the reader sees; `limit` entries of each list." },
         Method { name: "format", signature: "(expression :Text) -> (answer :Formatted)", doc: "The same expression in its canonical form." },
+        Method { name: "syntaxTree", signature: "(expression :Text) -> (answer :Formatted)", doc: "The tree of an expression, as JSON in the shape of Prometheus." },
     ] },
     Interface { name: "Tail", id: 0xf43e58039057bd8f, doc: "Long poll. The ring is shared and bounded: a reader that lags is told how\nmany events it missed.", methods: &[
         Method { name: "next", signature: "(waitMs :UInt32, eventsMax :UInt32) -> (events :List(TailEvent), missed :UInt64, isRestarted :Bool, next :EventId)", doc: "" },

@@ -1,8 +1,9 @@
 //! What a histogram says about its observations: quantiles, shares, moments.
 
 use lm_model::Histogram;
+use lm_model::buckets::{Bucket, all as buckets};
 
-use super::{Bucket, buckets, is_custom};
+use super::is_custom;
 use crate::sums::Sum;
 
 /// Whether observations of NaN, which are in no bucket, bear on a result.

@@ -21,31 +21,11 @@ pub(crate) use reset::is_reset;
 pub(crate) use total::{Events, Incompatible, Total};
 pub(crate) use trim::{Keep, trim};
 
+use lm_model::buckets::indexed;
 use lm_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint, Span};
-
-/// One bucket with its bounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bucket {
-    pub lower: f64,
-    pub upper: f64,
-    pub lower_inclusive: bool,
-    pub upper_inclusive: bool,
-    pub count: f64,
-}
 
 pub(crate) fn is_custom(histogram: &Histogram) -> bool {
     histogram.schema == CUSTOM_BUCKETS_SCHEMA
-}
-
-/// Index and count of each bucket in the spans.
-pub(crate) fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
-    let mut next = 0i32;
-    let indexes = spans.iter().flat_map(move |span| {
-        let first = next.saturating_add(span.offset);
-        next = first.saturating_add(i32::try_from(span.length).unwrap_or(i32::MAX));
-        first..next
-    });
-    indexes.zip(counts.iter().copied())
 }
 
 /// Spans and counts of buckets that ascend by index.
@@ -63,88 +43,9 @@ pub(crate) fn packed(buckets: impl Iterator<Item = (i32, f64)>) -> (Vec<Span>, V
     (spans, counts)
 }
 
-/// The upper bound of an exponential bucket (`getBoundExponential`): of schema
-/// `s` and index `i`, `2^(i / 2^s)`. The last finite bucket ends at the largest
-/// number.
-pub(crate) fn exponential_bound(index: i32, schema: i8) -> f64 {
-    let (exponent, fraction) = if schema < 0 {
-        (i64::from(index) << u32::from(schema.unsigned_abs()).min(16), 0.0)
-    } else {
-        let parts = 1i64 << u32::from(schema.unsigned_abs()).min(16);
-        let index = i64::from(index);
-        (index.div_euclid(parts), index.rem_euclid(parts) as f64 / parts as f64)
-    };
-    if exponent == 1024 && fraction == 0.0 {
-        return f64::MAX;
-    }
-    fraction.exp2() * (exponent as f64).exp2()
-}
-
 /// The index that a bucket has in a coarser schema (`targetIdx`).
 pub(crate) fn coarser(index: i32, levels: u32) -> i32 {
     (((i64::from(index) - 1) >> levels.min(31)) + 1) as i32
-}
-
-fn custom_bound(bounds: &[f64], index: i32) -> f64 {
-    match usize::try_from(index) {
-        Err(_) => f64::NEG_INFINITY,
-        Ok(index) => bounds.get(index).copied().unwrap_or(f64::INFINITY),
-    }
-}
-
-/// Buckets above zero, or all custom ones, ascending.
-pub(crate) fn positive(histogram: &Histogram) -> impl Iterator<Item = Bucket> + '_ {
-    let is_custom = is_custom(histogram);
-    indexed(&histogram.positive_spans, &histogram.positive_counts).map(move |(index, count)| {
-        if is_custom {
-            let bound = |index| custom_bound(&histogram.custom_bounds, index);
-            let (lower, upper) = (bound(index - 1), bound(index));
-            return Bucket { lower, upper, lower_inclusive: index == 0, upper_inclusive: true, count };
-        }
-        let bound = |index| exponential_bound(index, histogram.schema);
-        let (lower, upper) = (bound(index.saturating_sub(1)), bound(index));
-        Bucket { lower, upper, lower_inclusive: false, upper_inclusive: true, count }
-    })
-}
-
-/// Buckets below zero, from zero downwards.
-pub(crate) fn negative(histogram: &Histogram) -> impl Iterator<Item = Bucket> + '_ {
-    indexed(&histogram.negative_spans, &histogram.negative_counts).map(|(index, count)| {
-        let bound = |index| exponential_bound(index, histogram.schema);
-        let (lower, upper) = (-bound(index), -bound(index.saturating_sub(1)));
-        Bucket { lower, upper, lower_inclusive: true, upper_inclusive: false, count }
-    })
-}
-
-pub(crate) fn zero_bucket(histogram: &Histogram) -> Bucket {
-    Bucket {
-        lower: -histogram.zero_threshold,
-        upper: histogram.zero_threshold,
-        lower_inclusive: true,
-        upper_inclusive: true,
-        count: histogram.zero_count,
-    }
-}
-
-/// All buckets, ascending. Those that overlap the zero bucket end at its
-/// threshold (`AllBucketIterator`).
-pub fn buckets(histogram: &Histogram) -> Vec<Bucket> {
-    let threshold = histogram.zero_threshold;
-    let clipped = |mut bucket: Bucket| {
-        if bucket.upper < 0.0 && bucket.upper > -threshold {
-            bucket.upper = -threshold;
-        } else if bucket.lower > 0.0 && bucket.lower < threshold {
-            bucket.lower = threshold;
-        }
-        bucket
-    };
-    let mut all: Vec<Bucket> = negative(histogram).map(clipped).collect();
-    all.reverse();
-    if histogram.zero_count > 0.0 {
-        all.push(zero_bucket(histogram));
-    }
-    all.extend(positive(histogram).map(clipped));
-    all
 }
 
 /// Drops empty buckets (`Compact(0)`).

@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
+use lm_model::buckets::{exponential_bound, indexed};
 use lm_model::{Histogram, ResetHint};
 
+use super::is_custom;
 use super::total::{Sides, coarser_or_same, common_bounds, place_in};
-use super::{exponential_bound, indexed, is_custom};
 
 /// Whether counters were reset between two neighbours (`DetectReset`): some
 /// count went down, a populated bucket vanished, or the layout became finer.

@@ -25,23 +25,6 @@ fn sum(a: &Histogram, b: &Histogram) -> Histogram {
 }
 
 #[test]
-fn bounds_are_powers() {
-    for (index, schema, expected) in [
-        (0, 0, 1.0),
-        (1, 0, 2.0),
-        (-1, 0, 0.5),
-        (2, 1, 2.0),
-        (1, 1, std::f64::consts::SQRT_2),
-        (1, -1, 4.0),
-        (1024, 0, f64::MAX),
-        (1025, 0, f64::INFINITY),
-        (-1074, 0, 5e-324),
-    ] {
-        assert_eq!(exponential_bound(index, schema), expected, "{index} {schema}");
-    }
-}
-
-#[test]
 fn sums_have_the_coarser_schema_and_common_bounds() {
     // Buckets (1, sqrt 2] and (sqrt 2, 2] become (1, 2].
     let found = sum(&histogram(1, 1, &[1.0, 2.0]), &histogram(0, 1, &[4.0, 8.0]));

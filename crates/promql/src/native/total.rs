@@ -1,8 +1,9 @@
 //! [`Total`]: histograms added up or subtracted, whatever their layout.
 
+use lm_model::buckets::{exponential_bound, indexed};
 use lm_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint};
 
-use super::{coarser, exponential_bound, indexed, packed};
+use super::{coarser, packed};
 use crate::sums::Sum;
 
 /// Exponential and custom buckets do not add up.

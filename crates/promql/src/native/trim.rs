@@ -1,9 +1,10 @@
 //! `histogram </ number` and `histogram >/ number`.
 
 use lm_model::Histogram;
+use lm_model::buckets::{Bucket, negative, positive, zero_bucket};
 
 use super::estimate::{narrowed, share_below};
-use super::{Bucket, compact, is_custom, negative, positive, zero_bucket};
+use super::{compact, is_custom};
 
 /// The observations that stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

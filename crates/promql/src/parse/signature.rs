@@ -72,6 +72,13 @@ fn signature(function: Function) -> Signature {
     }
 }
 
+/// Types of the arguments; of how many the last may be left out, or -1 for one
+/// that may come again and again, as Prometheus counts.
+pub(crate) fn shape(function: Function) -> (&'static [ValueType], i64) {
+    let Signature { types, required, is_open } = signature(function);
+    (types, if is_open { -1 } else { (types.len() - required) as i64 })
+}
+
 /// Checks a call's arguments, each with its place.
 pub(super) fn check(query: &str, at: usize, function: Function, args: &[Placed]) -> Result<(), ParseError> {
     let Signature { types, required, is_open } = signature(function);

@@ -1,7 +1,8 @@
 //! Whether an answer is the expected one.
 
+use lm_model::buckets::all as all_buckets;
 use lm_model::{Histogram, Labels, ResetHint, Timestamp, is_stale};
-use lm_promql::{Answer, Element, Error, Point, SeriesData, Value, buckets};
+use lm_promql::{Answer, Element, Error, Point, SeriesData, Value};
 use regex::Regex;
 
 use crate::script::{self, Case, Expected, Message, Times};
@@ -171,7 +172,7 @@ fn equal_points(expected: &Point, found: &Point) -> bool {
 /// Equal but for empty buckets, small errors, and a hint that is not expected.
 fn equal_histograms(expected: &Histogram, found: &Histogram) -> bool {
     let filled =
-        |of: &Histogram| buckets(of).into_iter().filter(|bucket| bucket.count != 0.0).collect::<Vec<_>>();
+        |of: &Histogram| all_buckets(of).into_iter().filter(|bucket| bucket.count != 0.0).collect::<Vec<_>>();
     let (a, b) = (filled(expected), filled(found));
     expected.schema == found.schema
         && (expected.reset_hint == ResetHint::Unknown || expected.reset_hint == found.reset_hint)

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lm_model::buckets::all as all_buckets;
 use lm_model::{
     CUSTOM_BUCKETS_SCHEMA, Histogram, Labels, METRIC_NAME, MatchOp, Matcher, ResetHint, Samples, Span,
     TimeRange, Timestamp,
 };
-use lm_promql::{SelectRequest, Selected, Storage, StorageError, buckets};
+use lm_promql::{SelectRequest, Selected, Storage, StorageError};
 use regex::Regex;
 
 use crate::script::{Load, Point, histograms, samples};
@@ -87,7 +88,10 @@ fn hinted(samples: Vec<(Timestamp, Arc<Histogram>)>) -> Vec<(Timestamp, Arc<Hist
 /// Whether some bucket, or the layout, says that counters were reset.
 fn decreases(before: &Histogram, now: &Histogram) -> bool {
     let counts = |of: &Histogram| {
-        buckets(of).into_iter().map(|bucket| (bucket.lower, bucket.upper, bucket.count)).collect::<Vec<_>>()
+        all_buckets(of)
+            .into_iter()
+            .map(|bucket| (bucket.lower, bucket.upper, bucket.count))
+            .collect::<Vec<_>>()
     };
     let now_counts = counts(now);
     now.count < before.count

@@ -229,6 +229,17 @@ impl reader::Server for FakeReader {
         Ok(())
     }
 
+    async fn syntax_tree(
+        self: Rc<Self>,
+        params: reader::SyntaxTreeParams,
+        mut results: reader::SyntaxTreeResults,
+    ) -> Result<(), capnp::Error> {
+        let text = params.get()?.get_expression()?.to_string()?;
+        let tree = format!(r#"{{"type":"vectorSelector","name":"{text}"}}"#);
+        results.get().init_answer().set_ok(&tree[..]);
+        Ok(())
+    }
+
     async fn losses(
         self: Rc<Self>,
         _: reader::LossesParams,
