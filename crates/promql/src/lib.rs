@@ -4,8 +4,10 @@
 //! tree into an answer ([`Engine`]), with the semantics of Prometheus 3: left-open
 //! windows, staleness, extrapolated rates, names dropped at the end. It knows no
 //! store (see [`Storage`]), no clock and no thread; whoever calls it decides when
-//! an evaluation has lasted long enough. Native histograms and experimental
-//! functions are not supported.
+//! an evaluation has lasted long enough. Native histograms are rare and
+//! take paths of their own (`mixed.rs`, `mixed_aggregate.rs`, on the mathematics
+//! of `native`); experimental parts of the language are off until [`Features`]
+//! names them.
 
 mod aggregate;
 mod annotations;

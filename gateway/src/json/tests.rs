@@ -140,7 +140,8 @@ fn histograms_are_written_as_prometheus_writes_them() {
         ..Histogram::default()
     };
     let shown = r#"{"count":"10","sum":"2.5","buckets":[[1,"-2","-1","4"],[3,"-0.5","0.5","1"],[0,"1","2","2"],[0,"4","8","3"]]}"#;
-    let write = |shape: Shape, parts: &[(bool, &[(i64, f64)], &[(i64, Histogram)])]| {
+    type Mixed<'a> = (bool, &'a [(i64, f64)], &'a [(i64, Histogram)]);
+    let write = |shape: Shape, parts: &[Mixed<'_>]| {
         let mut to = Vec::new();
         let mut results = Results::new(shape, Notes::default(), 0);
         results.head(&mut to);
@@ -159,7 +160,7 @@ fn histograms_are_written_as_prometheus_writes_them() {
         )
     );
     let numbers = [(1_000, 1.0), (2_000, 2.0)];
-    let parts: [(bool, &[(i64, f64)], &[(i64, Histogram)]); 4] =
+    let parts: [Mixed<'_>; 4] =
         [(false, &numbers[..1], &[]), (true, &numbers[1..], &one), (true, &[], &one), (false, &[], &one)];
     assert_eq!(
         write(Shape::Matrix, &parts),
