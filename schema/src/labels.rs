@@ -50,7 +50,7 @@ pub fn read_list(
             pairs.len(),
             limits.labels_per_series_max
         );
-        let mut builder = LabelsBuilder::default();
+        let mut read = Vec::with_capacity(pairs.len() as usize);
         let mut previous = "";
         for pair in pairs {
             let (name, value) = (pair.get_name()?.to_str()?, pair.get_value()?.to_str()?);
@@ -68,9 +68,9 @@ pub fn read_list(
             );
             ensure!(previous < name, "label {name} is repeated or out of order");
             previous = name;
-            builder.set(name, value);
+            read.push((name, value));
         }
-        entries.push(builder.build());
+        entries.push(Labels::from_sorted(read.into_iter()));
     }
     Ok(entries)
 }

@@ -18,7 +18,7 @@ mod time;
 pub use ahead::{AHEAD, Ahead};
 pub use batch::{BatchId, Incarnation, Loss, LossReason, Resume, Stream, UnknownStream};
 pub use histogram::{BUCKETS_MAX, CUSTOM_BUCKETS_SCHEMA, EXPONENTIAL_SCHEMAS, Histogram, ResetHint, Span};
-pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME};
+pub use labels::{Iter as LabelsIter, Label, Labels, LabelsBuilder, METRIC_NAME};
 pub use log::LogRecord;
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
