@@ -24,6 +24,8 @@ pub enum Error {
     Mesh(#[from] lm_mesh::ServerError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] lm_tsdb::db::DbError),
     #[error(transparent)]
     State(#[from] StateError),
 }

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod setup;
 mod spool;
 mod state;
+mod storage;
 mod store;
 mod tail;
 
@@ -37,7 +38,8 @@ use lm_promql::Engine;
 use lm_supervisor::Supervisor;
 use lm_telemetry::Telemetry;
 use lm_telemetry::log::LogReload;
-use lm_tsdb::HeadOptions;
+use lm_tsdb::db::{Db, DbOptions};
+use lm_tsdb::memory::HeadOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use access::Reload;
@@ -53,6 +55,7 @@ use session::{CollectorHost, Controls, Limiters};
 use settings::Settings;
 use spool::{Spool, SpoolOptions};
 use state::{Denials, State};
+use storage::{StorageState, StorageThreads};
 use store::Store;
 use tail::Tail;
 
@@ -100,10 +103,14 @@ pub fn run(
     lm_telemetry::process::add(&telemetry, "lmcollector_build_info", env!("CARGO_PKG_VERSION"));
     let health = health::start(&settings.health, &telemetry)?;
 
-    let store = Arc::new(new_store(&settings));
+    let store = Arc::new(open_store(&settings)?);
     let metrics = Arc::new(StoreMetrics::default());
-    let (of, counted) = (store.clone(), metrics.clone());
-    telemetry.add(move |to| counted.figures(&of, to));
+    let storage = Arc::new(StorageState::default());
+    let (of, counted, moved) = (store.clone(), metrics.clone(), storage.clone());
+    telemetry.add(move |to| {
+        counted.figures(&of, to);
+        moved.figures(&of, to);
+    });
     let spool = Spool::open(
         RealFs,
         settings.storage.dir.join("spool"),
@@ -119,8 +126,10 @@ pub fn run(
         monotonic_clock: Instant::now,
         mutant: Mutant::chosen(),
         out_of_order_window: settings.ingest.out_of_order_window,
+        flush_interval: settings.storage.flush_interval,
+        samples_bytes_max: settings.storage.metrics_memory_bytes as usize,
     };
-    let (core, replayed) = Core::open(spool, store.clone(), metrics, options)?;
+    let (core, replayed) = Core::open(spool, store.clone(), storage.clone(), metrics, options)?;
     tracing::info!(
         records = replayed.records,
         unreadable = replayed.unreadable,
@@ -129,6 +138,8 @@ pub fn run(
     );
     let (ingest, ingest_thread) =
         ingest::start(core).map_err(|error| Error::Thread { name: "ingest", error })?;
+    let storage_threads =
+        StorageThreads::start(&store, storage).map_err(|error| Error::Thread { name: "storage", error })?;
 
     let pool =
         Pool::new(settings.query.threads as usize).map_err(|error| Error::Thread { name: "query", error })?;
@@ -145,7 +156,7 @@ pub fn run(
         dashboards,
         metadata: Metadata::new(telemetry.clone()),
         started: unix_now(),
-        retention: settings.storage.retention,
+        retention: settings.storage.metrics_retention,
     });
     let state = State::open(&settings.storage.dir)?;
     let denials = Denials::load(state.clone())?;
@@ -206,7 +217,9 @@ pub fn run(
     server.drain();
     // The last handles: the ingest thread syncs and ends.
     drop((host, queries, ingest));
-    if ingest_thread.join().is_err() {
+    let ingest_ended = ingest_thread.join();
+    storage_threads.stop();
+    if ingest_ended.is_err() {
         return Err(Error::Thread { name: "ingest", error: std::io::Error::other("panicked") });
     }
     Ok(())
@@ -223,17 +236,35 @@ async fn reload_on(mut hangup: Signal, reload: &Reload, supervisor: Supervisor) 
     std::future::pending().await
 }
 
-fn new_store(settings: &Settings) -> Store {
+fn open_store(settings: &Settings) -> Result<Store, Error> {
     let storage = &settings.storage;
-    Store::new(
-        HeadOptions {
-            bytes_max: storage.metrics_memory_bytes as usize,
-            retention: storage.retention,
-            series_max: storage.series_max as usize,
-        },
-        RecentOptions { bytes_max: storage.logs_memory_bytes as usize, retention: storage.retention },
-        Tail::new(unix_now().as_millis() as u64),
-    )
+    let options = DbOptions {
+        head: HeadOptions { series_max: storage.series_max as usize },
+        retention: storage.metrics_retention,
+        bytes_max: storage.metrics_bytes_max,
+        cache_bytes: storage.block_cache_bytes as usize,
+        sync_point: faults::sync_point,
+    };
+    let (db, opened) = Db::open(RealFs, &storage.dir.join("metrics"), options)?;
+    for (path, reason) in &opened.damaged_manifests {
+        tracing::error!(file = %path.display(), reason, "a manifest cannot be read: all blocks that are there are taken");
+    }
+    for lost in &opened.quarantined {
+        tracing::error!(
+            samples = lost.samples,
+            reason = lost.reason,
+            "a block cannot be read and is kept aside"
+        );
+    }
+    tracing::info!(blocks = opened.blocks, covered_segment = opened.covered.segment, "blocks opened");
+    let recent =
+        RecentOptions { bytes_max: storage.logs_memory_bytes as usize, retention: storage.retention };
+    let store = Store::new(db, recent, Tail::new(unix_now().as_millis() as u64));
+    for lost in opened.quarantined {
+        let message = format!("a damaged block lost {} samples; it was kept aside", lost.samples);
+        storage::tell(&store, unix_now(), message, lost.samples);
+    }
+    Ok(store)
 }
 
 /// The wall clock, read in the process's shell and handed down.

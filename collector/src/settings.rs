@@ -80,7 +80,11 @@ pub struct Storage {
     pub retention: Duration,
     pub spool_bytes_max: u64,
     pub segment_bytes: u64,
+    pub metrics_retention: Duration,
+    pub metrics_bytes_max: u64,
+    pub flush_interval: Duration,
     pub metrics_memory_bytes: u64,
+    pub block_cache_bytes: u64,
     pub logs_memory_bytes: u64,
     pub series_max: u32,
 }
@@ -156,7 +160,11 @@ impl Default for Settings {
                 retention: Duration::from_secs(6 * 3600),
                 spool_bytes_max: 2048 * MIB,
                 segment_bytes: 32 * MIB,
+                metrics_retention: Duration::from_secs(30 * 86_400),
+                metrics_bytes_max: 16 * 1024 * MIB,
+                flush_interval: Duration::from_secs(600),
                 metrics_memory_bytes: 192 * MIB,
+                block_cache_bytes: 32 * MIB,
                 logs_memory_bytes: 64 * MIB,
                 series_max: 200_000,
             },
@@ -309,8 +317,20 @@ impl Storage {
             units::size(value, 16 * MIB..=1 << 44)
         });
         from.read("segment_bytes", &mut self.segment_bytes, |value| units::size(value, MIB..=1024 * MIB));
+        from.read("metrics_retention", &mut self.metrics_retention, |value| {
+            units::duration(value, hours(1)..=hours(24 * 366 * 20))
+        });
+        from.read("metrics_bytes_max", &mut self.metrics_bytes_max, |value| {
+            units::size(value, 64 * MIB..=1 << 50)
+        });
+        from.read("flush_interval", &mut self.flush_interval, |value| {
+            units::duration(value, Duration::from_secs(1)..=hours(2))
+        });
         from.read("metrics_memory_bytes", &mut self.metrics_memory_bytes, |value| {
             units::size(value, 8 * MIB..=1 << 40)
+        });
+        from.read("block_cache_bytes", &mut self.block_cache_bytes, |value| {
+            units::size(value, MIB..=1 << 40)
         });
         from.read("logs_memory_bytes", &mut self.logs_memory_bytes, |value| {
             units::size(value, 8 * MIB..=1 << 40)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lm_model::{Sample, Timestamp};
+use lm_model::Timestamp;
 use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
 use lm_telemetry::{Figure, Histogram};
 
@@ -22,7 +22,6 @@ pub struct StoreMetrics {
     pub samples: AtomicU64,
     pub log_lines: AtomicU64,
     pub conflicts: AtomicU64,
-    pub expired_samples: AtomicU64,
     pub expired_log_lines: AtomicU64,
     pub spool_failures: AtomicU64,
     pub spool_bytes: AtomicU64,
@@ -80,13 +79,10 @@ impl StoreMetrics {
 
     /// Adds what is stored and what became of it.
     pub fn figures(&self, store: &Store, to: &mut Vec<Figure>) {
-        let (head, recent) = (store.head().stats(), store.recent().stats());
+        let recent = store.recent().stats();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         to.extend([
             Figure::new("lmcollector_up", "Always 1.", 1.0),
-            Figure::new("lmcollector_head_series", "Series in memory.", head.series as f64),
-            Figure::new("lmcollector_head_samples", "Samples in memory.", head.samples as f64),
-            Figure::new("lmcollector_head_bytes", "Memory of series and samples.", head.bytes as f64),
             Figure::new("lmcollector_log_lines", "Log lines in memory.", recent.lines as f64),
             Figure::new("lmcollector_log_bytes", "Memory of log lines.", recent.bytes as f64),
             Figure::new("lmcollector_spool_bytes", "Size of the spool.", count(&self.spool_bytes)),
@@ -120,11 +116,6 @@ impl StoreMetrics {
                 "lmcollector_ingest_latency_seconds",
                 "From a batch's arrival to its answer, its sync included.",
                 self.latency.snapshot(),
-            ),
-            Figure::new(
-                "lmcollector_expired_samples_total",
-                "Samples that retention took from memory.",
-                count(&self.expired_samples),
             ),
             Figure::new(
                 "lmcollector_expired_log_lines_total",
@@ -183,18 +174,19 @@ impl Applier {
         if !columns.references.iter().any(|r| dictionary.entries.get(*r as usize).is_some_and(unresolved)) {
             return Vec::new();
         }
-        let mut head = self.store.head_mut();
-        for reference in &columns.references {
-            let Some(entry) = dictionary.entries.get_mut(*reference as usize) else { continue };
-            if entry.series.is_none() {
-                match head.series(&entry.labels) {
-                    Ok(series) => entry.series = Some(series),
-                    Err(_) => {
-                        refused.insert(*reference);
+        self.store.db.with_head(|head| {
+            for reference in &columns.references {
+                let Some(entry) = dictionary.entries.get_mut(*reference as usize) else { continue };
+                if entry.series.is_none() {
+                    match head.series(&entry.labels) {
+                        Ok(series) => entry.series = Some(series),
+                        Err(_) => {
+                            refused.insert(*reference);
+                        }
                     }
                 }
             }
-        }
+        });
         refused.into_iter().collect()
     }
 
@@ -264,31 +256,30 @@ impl Applier {
         dropped: &[u32],
     ) -> u64 {
         let Some(dictionary) = dictionaries.get_mut(key) else { return 0 };
-        let mut head = self.store.head_mut();
         let (mut stored, mut conflicts) = (0, 0);
+        let mut scrape = Vec::new();
         let mut at = 0;
-        for (time, length) in columns.times.iter().zip(&columns.lengths) {
-            for index in at..at + *length as usize {
-                let (reference, value) = (columns.references[index], columns.values[index]);
-                if dropped.binary_search(&reference).is_ok() {
-                    continue;
+        self.store.db.with_head(|head| {
+            for (time, length) in columns.times.iter().zip(&columns.lengths) {
+                let end = at + *length as usize;
+                for (reference, value) in columns.references[at..end].iter().zip(&columns.values[at..end]) {
+                    if !dropped.is_empty() && dropped.binary_search(reference).is_ok() {
+                        continue;
+                    }
+                    let Some(entry) = dictionary.entries.get_mut(*reference as usize) else { continue };
+                    entry.newest = entry.newest.max(*time);
+                    // A series that left for want of samples gets a new id.
+                    if entry.series.is_none_or(|series| !head.knows(series)) {
+                        entry.series = head.series(&entry.labels).ok();
+                    }
+                    scrape.extend(entry.series.map(|series| (series, *value)));
                 }
-                let Some(entry) = dictionary.entries.get_mut(reference as usize) else { continue };
-                entry.newest = entry.newest.max(*time);
-                let sample = [Sample { time: *time, value }];
-                // A series that expired with its last sample gets a new id.
-                let mut appended = entry.series.and_then(|series| head.append(series, &sample).ok());
-                if appended.is_none() {
-                    entry.series = head.series(&entry.labels).ok();
-                    appended = entry.series.and_then(|series| head.append(series, &sample).ok());
-                }
-                if let Some(counts) = appended {
-                    stored += counts.stored as u64;
-                    conflicts += counts.conflicts as u64;
-                }
+                let appended = head.append(*time, scrape.drain(..));
+                stored += appended.stored as u64;
+                conflicts += appended.conflicts as u64;
+                at = end;
             }
-            at += *length as usize;
-        }
+        });
         self.metrics.samples.fetch_add(stored, Ordering::Relaxed);
         self.metrics.conflicts.fetch_add(conflicts, Ordering::Relaxed);
         conflicts
@@ -325,18 +316,15 @@ impl Applier {
 
     /// Retention in memory. Counted: what expires was kept as long as promised.
     pub fn expire(&self, now: Timestamp) {
-        let head = self.store.head_mut().expire(now);
+        self.store.db.expire(now);
         let recent = self.store.recent_mut().expire(now.as_nanos());
-        let (samples, lines) =
-            (head.age.samples + head.memory.samples, recent.age.lines + recent.memory.lines);
-        self.metrics.expired_samples.fetch_add(samples as u64, Ordering::Relaxed);
+        let lines = recent.age.lines + recent.memory.lines;
         self.metrics.expired_log_lines.fetch_add(lines as u64, Ordering::Relaxed);
     }
 
-    /// [`Applier::expire`], when memory is over its bound.
+    /// [`Applier::expire`], when lines are over their bound.
     pub fn expire_if_full(&self, now: Timestamp) {
-        let is_full = self.store.head().is_over_memory() || self.store.recent().is_over_memory();
-        if is_full {
+        if self.store.recent().is_over_memory() {
             self.expire(now);
         }
     }

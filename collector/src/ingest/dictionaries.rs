@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lm_model::{Incarnation, Labels, Timestamp};
-use lm_tsdb::SeriesId;
+use lm_schema::batch::BatchHeader;
+use lm_tsdb::memory::SeriesId;
 
 use super::stamp::stamped;
 use super::writers::WRITER_PREFIX;
@@ -18,6 +19,17 @@ pub struct DictionaryKey {
     pub agent: Arc<str>,
     pub incarnation: Incarnation,
     pub epoch: u32,
+}
+
+impl DictionaryKey {
+    /// Of the dictionary that a batch's references are in.
+    pub fn of(agent: &Arc<str>, header: &BatchHeader) -> Self {
+        DictionaryKey {
+            agent: agent.clone(),
+            incarnation: header.id.incarnation,
+            epoch: header.dictionary_epoch,
+        }
+    }
 }
 
 /// One entry: its labels, and its series once samples came.
@@ -197,11 +209,7 @@ mod tests {
     fn another_scope_gives_other_labels_to_old_entries_too() {
         let mut dictionaries = Dictionaries::default();
         dictionaries.extend(&key(0), 0, &[labels("a")], &host());
-        let mut head = lm_tsdb::Head::new(lm_tsdb::HeadOptions {
-            bytes_max: 1 << 20,
-            retention: std::time::Duration::from_secs(60),
-            series_max: 10,
-        });
+        let mut head = lm_tsdb::memory::Head::new(lm_tsdb::memory::HeadOptions { series_max: 10 });
         let series = head.series(&labels("a")).unwrap();
         dictionaries.get_mut(&key(0)).unwrap().entries[0].series = Some(series);
         let prod = stamp("host", &Labels::from_pairs([("env", "prod")]));

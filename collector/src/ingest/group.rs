@@ -1,14 +1,15 @@
 //! One group of commands, from check to answer: the heart of ingest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lm_fs::{Fs, RealFs};
-use lm_model::{Labels, LossReason, Timestamp};
+use lm_model::{Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
+use lm_schema::batch::{BatchHeader, Body, DecodedBody, Kind, decode_body};
+use lm_tsdb::db::LogPosition;
 use tokio::sync::oneshot;
 
 use super::ahead::AheadAgents;
@@ -17,14 +18,15 @@ use super::clock::{Jump, RetentionClock};
 use super::dictionaries::{Dictionaries, Dictionary, DictionaryKey, Misfit};
 use super::handle::{AccountOf, Command, Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable};
 use super::stamp::OWN;
-use super::watermarks::{Outcome, Verdict, Watermarks};
+use super::watermarks::{Account, Lost, Outcome, Verdict, Watermarks};
 use super::writers::{Refused, WriteReply, Writers, Written};
 use crate::faults::{Mutant, sync_point};
-use crate::spool::{Record, Spool, SpoolError, encode};
+use crate::spool::{Expired, Record, Spool, SpoolError, encode};
+use crate::storage::StorageState;
 use crate::tail::Notice;
 
 /// What a sender is told when the disk is full or fails.
-const DISK_RETRY: Duration = Duration::from_secs(2);
+pub(super) const DISK_RETRY: Duration = Duration::from_secs(2);
 
 /// How ingest behaves.
 #[derive(Clone)]
@@ -35,6 +37,11 @@ pub struct CoreOptions {
     pub mutant: Option<Mutant>,
     /// How far a writer's sample may be behind the newest of its series.
     pub out_of_order_window: Duration,
+    /// Samples in memory are written as blocks this often.
+    pub flush_interval: Duration,
+    /// Memory of samples that are in no block. They are written at a third of
+    /// it; at all of it agents are told to come back.
+    pub samples_bytes_max: usize,
 }
 
 /// Everything that the ingest thread owns.
@@ -52,6 +59,13 @@ pub struct Core<F: Fs = RealFs> {
     pub(super) writers: Writers,
     /// Appended and not yet on disk: a sync failed, the next one may succeed.
     pub(super) unfinished: Vec<Effect>,
+    pub(super) storage: Arc<StorageState>,
+    /// When samples were last set apart to be written.
+    pub(super) rotated: Instant,
+    /// The spool has to wait for it.
+    pub(super) rotation_is_due: bool,
+    /// There is no room for more samples.
+    pub(super) is_full: bool,
 }
 
 /// What is done once the group is on disk.
@@ -82,6 +96,7 @@ impl<F: Fs> Core<F> {
     /// Handles a group: append all, sync once, then apply and answer.
     pub(super) fn commit(&mut self, commands: impl Iterator<Item = Command>) {
         self.read_clock();
+        self.is_full = self.applier.store.db.samples_bytes() > self.options.samples_bytes_max;
         let mut then = Then { answers: Vec::new(), effects: std::mem::take(&mut self.unfinished) };
         let mut waiting = Vec::new();
         for command in commands {
@@ -138,12 +153,26 @@ impl<F: Fs> Core<F> {
                             account: account.clone(),
                         }
                     });
-                let _ = reply.send(accounts.collect());
+                let _ = reply.send(accounts.chain(self.lost_blocks()).collect());
             }
             Command::Push(..) | Command::Define(..) | Command::Write(..) | Command::Alive(_) => {
                 unreachable!("commit() handles these itself")
             }
         }
+    }
+
+    /// Samples of blocks that were damaged: of which agents they were, nobody
+    /// knows any more.
+    fn lost_blocks(&self) -> Option<AccountOf> {
+        let lost = self.applier.store.db.lost();
+        let corrupt = (LossReason::Corrupt.name().to_owned(), Lost { batches: 0, items: lost });
+        (lost > 0).then(|| AccountOf {
+            agent: super::stamp::COLLECTOR.into(),
+            stream: Stream::Metrics,
+            incarnation: Incarnation { ordinal: 0, nonce: 0 },
+            is_fenced: false,
+            account: Account { lost: BTreeMap::from([corrupt]), ..Account::default() },
+        })
     }
 
     /// Appends one batch, or decides that it is not stored.
@@ -173,6 +202,9 @@ impl<F: Fs> Core<F> {
                 return self.reject(&agent, &stamp, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
+        if self.is_full && header.kind == Kind::Samples {
+            return ReceiptOutcome::RetryAfter(DISK_RETRY).at(durable_end);
+        }
         let decoded = match decode_body(&header, &body, self.limits_of(&agent)) {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -469,6 +501,36 @@ impl<F: Fs> Core<F> {
         }
         self.applier.notices(notices);
         self.applier.expire_if_full(self.clock.time());
+        self.rotate_if_due();
+    }
+
+    fn rotate_if_due(&mut self) {
+        let waited = (self.options.monotonic_clock)().saturating_duration_since(self.rotated);
+        let is_large = self.applier.store.db.active_bytes() > self.options.samples_bytes_max / 3;
+        if self.rotation_is_due || is_large || waited >= self.options.flush_interval {
+            self.rotate();
+        }
+    }
+
+    /// Sets the samples in memory apart, to be written by the storage thread.
+    /// The spool begins a new segment, so that they cover all before it.
+    fn rotate(&mut self) {
+        let db = &self.applier.store.db;
+        if db.has_pending() || !self.unfinished.is_empty() {
+            return;
+        }
+        let now = (self.options.wall_clock)();
+        // The new segment is on disk before anybody says that it is covered up
+        // to there: a start that does not find it reads the whole spool.
+        if let Err(error) = self.roll(now).and_then(|()| self.sync(now)) {
+            tracing::error!(%error, "cannot begin a spool segment: samples stay in memory");
+            return;
+        }
+        let covered = LogPosition { segment: self.spool.active(), offset: 0 };
+        self.applier.store.db.freeze(self.clock.time(), covered);
+        self.rotated = (self.options.monotonic_clock)();
+        self.rotation_is_due = false;
+        self.storage.wake();
     }
 
     /// Returns the samples that contradict stored ones.
@@ -538,12 +600,19 @@ impl<F: Fs> Core<F> {
         let notices = self.ahead.poll_notices((self.options.monotonic_clock)(), now);
         self.applier.notices(notices);
         self.applier.expire(self.clock.time());
+        self.storage.set_now(self.clock.time());
+        self.rotate_if_due();
         self.applier.metrics.spool_bytes.store(self.spool.bytes(), Ordering::Relaxed);
         self.applier.metrics.set_ahead(&self.ahead);
         self.applier.metrics.housekept_unix_ms.store(now.as_millis(), Ordering::Relaxed);
-        match self.spool.expire(self.clock.time()) {
-            Ok(removed) if removed > 0 => tracing::info!(segments = removed, "spool segments expired"),
-            Ok(_) => {}
+        let covered = self.applier.store.db.covered().segment;
+        match self.spool.expire(self.clock.time(), covered) {
+            Ok(Expired { segments, is_held }) => {
+                self.rotation_is_due |= is_held;
+                if segments > 0 {
+                    tracing::info!(segments, "spool segments expired");
+                }
+            }
             Err(error) => tracing::error!(%error, "cannot remove an expired spool segment"),
         }
     }

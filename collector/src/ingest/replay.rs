@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lm_fs::Fs;
 use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{Body, decode_body};
+use lm_schema::batch::{BatchHeader, Body, Kind, decode_body};
 
 use super::ahead::AheadAgents;
 use super::apply::{Applier, StoreMetrics};
@@ -14,7 +14,8 @@ use super::clock::RetentionClock;
 use super::dictionaries::{Dictionaries, DictionaryKey};
 use super::group::{Core, CoreOptions};
 use super::watermarks::{Account, Outcome, Watermarks};
-use crate::spool::{OwnedRecord, Spool, SpoolError, Stored};
+use crate::spool::{OwnedRecord, Spool, Stored};
+use crate::storage::StorageState;
 use crate::store::Store;
 
 /// What was found.
@@ -31,30 +32,43 @@ impl<F: Fs> Core<F> {
     ///
     /// # Errors
     ///
-    /// When the spool cannot be read or written. Damaged records are passed
-    /// over and counted, never an error.
+    /// When the spool or the store cannot be read or written. Damaged records
+    /// are passed over and counted, never an error.
     pub fn open(
         mut spool: Spool<F>,
         store: Arc<Store>,
+        storage: Arc<StorageState>,
         metrics: Arc<StoreMetrics>,
         options: CoreOptions,
-    ) -> Result<(Core<F>, Replayed), SpoolError> {
+    ) -> Result<(Core<F>, Replayed), crate::Error> {
         let wall = (options.wall_clock)();
         let (clock, jump) =
             RetentionClock::new(spool.retention(), spool.begun(), (options.monotonic_clock)(), wall);
+        let rotated = (options.monotonic_clock)();
+        // What is covered ends where a segment began, and the newest one never
+        // goes: an older one than that is of another spool, or damaged.
+        if spool.newest().unwrap_or_default() < store.db.covered().segment {
+            tracing::error!("the spool ends before what blocks cover: all of it is read");
+            store.db.uncover()?;
+        }
         let mut replay = Replay {
             watermarks: Watermarks::default(),
             dictionaries: Dictionaries::default(),
+            covered: store.db.covered().segment,
             applier: Applier { store, metrics },
+            unlearned: BTreeMap::new(),
+            storage,
+            samples_bytes_max: options.samples_bytes_max,
             replayed: Replayed::default(),
             has_snapshot: false,
             owed: BTreeMap::new(),
             since_expiry: 0,
             now: clock.time(),
         };
-        spool.replay(|stored| replay.handle(stored))?;
+        spool.replay(|segment, stored| replay.handle(segment, stored))?;
+        replay.learn_all();
         replay.declare_owed();
-        let Replay { watermarks, dictionaries, applier, replayed, .. } = replay;
+        let Replay { watermarks, dictionaries, applier, storage, replayed, .. } = replay;
         let mut core = Core {
             spool,
             watermarks,
@@ -66,6 +80,10 @@ impl<F: Fs> Core<F> {
             ahead: AheadAgents::default(),
             writers: Default::default(),
             unfinished: Vec::new(),
+            storage,
+            rotated,
+            rotation_is_due: false,
+            is_full: false,
         };
         if let Some(jump) = jump {
             core.tell_jump(jump, wall);
@@ -80,6 +98,13 @@ struct Replay {
     watermarks: Watermarks,
     dictionaries: Dictionaries,
     applier: Applier,
+    storage: Arc<StorageState>,
+    samples_bytes_max: usize,
+    /// Samples in segments before this are in blocks.
+    covered: u64,
+    /// Of each dictionary the last batch that was passed over, if it may add
+    /// to it.
+    unlearned: BTreeMap<DictionaryKey, Unlearned>,
     replayed: Replayed,
     has_snapshot: bool,
     /// What the last snapshot counts as stored and nobody has read yet.
@@ -96,11 +121,18 @@ struct Owed {
     items: u64,
 }
 
+/// A batch whose bytes nobody needed yet.
+struct Unlearned {
+    header: BatchHeader,
+    body: Vec<u8>,
+    stamp: Labels,
+}
+
 /// Records between two looks at the memory bound.
 const EXPIRY_EVERY: u32 = 256;
 
 impl Replay {
-    fn handle(&mut self, stored: Result<Stored, lm_schema::Error>) {
+    fn handle(&mut self, segment: u64, stored: Result<Stored, lm_schema::Error>) {
         let Stored { agent, stamp, record } = match stored {
             Ok(stored) => stored,
             Err(error) => {
@@ -121,6 +153,7 @@ impl Replay {
             }
             OwnedRecord::Dictionary { incarnation, epoch, entries } => {
                 let key = DictionaryKey { agent, incarnation, epoch };
+                self.learn(&key);
                 if self.dictionaries.check(&key, 0, &entries).is_err() {
                     // The record is what later batches were written against.
                     self.dictionaries.remove(&key);
@@ -139,6 +172,11 @@ impl Replay {
                 let reason = LossReason::Fenced.name();
                 self.watermarks.add_lost(&agent, id.stream, id.incarnation, reason, items);
             }
+            OwnedRecord::Accepted { header, body, dropped_items, .. }
+                if header.kind == Kind::Samples && segment < self.covered =>
+            {
+                self.covered(&agent, &stamp, &header, body, dropped_items);
+            }
             OwnedRecord::Accepted { header, body, dropped_entries, dropped_items } => {
                 self.accepted(&agent, &stamp, &header, &body, &dropped_entries, dropped_items);
             }
@@ -147,6 +185,65 @@ impl Replay {
         if self.since_expiry >= EXPIRY_EVERY {
             self.since_expiry = 0;
             self.applier.expire_if_full(self.now);
+            self.flush_if_full();
+        }
+    }
+
+    /// What memory cannot hold is written as blocks now. They cover no more of
+    /// the spool than before: after a crash it is read again, and what is in
+    /// two blocks then collapses.
+    fn flush_if_full(&self) {
+        let db = &self.applier.store.db;
+        if db.active_bytes() > self.samples_bytes_max / 3 {
+            db.freeze(self.now, db.covered());
+            self.storage.flush(&self.applier.store);
+        }
+    }
+
+    /// A batch whose samples are in blocks: it is counted, and its bytes are
+    /// looked at only if later batches need what it adds to its dictionary.
+    fn covered(
+        &mut self,
+        agent: &Arc<str>,
+        stamp: &Labels,
+        header: &BatchHeader,
+        body: Vec<u8>,
+        dropped_items: u64,
+    ) {
+        self.hole(agent, header.id, Some(header.items_before));
+        let items = u64::from(header.item_count).saturating_sub(dropped_items);
+        // Conflicts among them stand in the snapshot behind them.
+        self.account(agent, header, &Outcome::Stored { items }, dropped_items);
+        let key = DictionaryKey::of(agent, header);
+        let known = self.dictionaries.get(&key).map_or(0, |dictionary| dictionary.entries.len());
+        if known < header.dictionary_length as usize {
+            self.learn(&key);
+        }
+        self.dictionaries.extend(&key, header.dictionary_length, &[], stamp);
+        // The one before added nothing: this one begins where it did.
+        self.unlearned.insert(key, Unlearned { header: *header, body, stamp: stamp.clone() });
+    }
+
+    /// Adds to a dictionary what the last batch that was passed over adds.
+    fn learn(&mut self, key: &DictionaryKey) {
+        let Some(Unlearned { header, body, stamp }) = self.unlearned.remove(key) else { return };
+        match decode_body(&header, &body, &DecodeLimits::STORED) {
+            Ok(decoded) => {
+                if self.dictionaries.check(key, header.dictionary_length, &decoded.new_entries).is_ok() {
+                    self.dictionaries.extend(key, header.dictionary_length, &decoded.new_entries, &stamp);
+                }
+            }
+            Err(error) => {
+                self.replayed.unreadable += 1;
+                let agent = &key.agent;
+                tracing::error!(%agent, batch = %header.id, %error, "a batch cannot be read any more; its samples are in blocks");
+            }
+        }
+    }
+
+    fn learn_all(&mut self) {
+        while let Some(key) = self.unlearned.keys().next().cloned() {
+            self.learn(&key);
         }
     }
 
@@ -154,7 +251,7 @@ impl Replay {
         &mut self,
         agent: &Arc<str>,
         stamp: &Labels,
-        header: &lm_schema::batch::BatchHeader,
+        header: &BatchHeader,
         body: &[u8],
         dropped: &[u32],
         dropped_items: u64,
@@ -169,11 +266,8 @@ impl Replay {
                 return;
             }
         };
-        let key = DictionaryKey {
-            agent: agent.clone(),
-            incarnation: id.incarnation,
-            epoch: header.dictionary_epoch,
-        };
+        let key = DictionaryKey::of(agent, header);
+        self.learn(&key);
         let has_references = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
         let is_resolved = !has_references
             || self.dictionaries.check(&key, header.dictionary_length, &decoded.new_entries).is_ok();
@@ -187,27 +281,7 @@ impl Replay {
             },
             _ => Outcome::Stored { items: u64::from(header.item_count).saturating_sub(dropped_items) },
         };
-        // A snapshot that was written while a sync failed speaks of records
-        // behind it: those are shown, but counted already.
-        if let Outcome::Stored { items } = &outcome {
-            self.pay(agent, id, header.sequence_end, *items);
-        }
-        let is_counted = header.sequence_end <= self.watermarks.durable_end(agent, id.stream, id.incarnation);
-        if !is_counted {
-            self.watermarks.note_items_before(agent, id.stream, id.incarnation, header.items_before);
-            self.watermarks.advance(
-                agent,
-                id.stream,
-                id.incarnation,
-                id.sequence,
-                header.sequence_end,
-                &outcome,
-            );
-            if dropped_items > 0 {
-                let reason = LossReason::Limit.name();
-                self.watermarks.add_lost(agent, id.stream, id.incarnation, reason, dropped_items);
-            }
-        }
+        let is_new = self.account(agent, header, &outcome, dropped_items);
         if !is_resolved {
             self.replayed.unreadable += 1;
             tracing::error!(%agent, batch = %id, "the dictionary of an accepted batch is gone: declared lost");
@@ -216,9 +290,36 @@ impl Replay {
         self.dictionaries.extend(&key, header.dictionary_length, &decoded.new_entries, stamp);
         let conflicts =
             self.applier.apply(&mut self.dictionaries, agent, header, decoded.body, dropped, false);
-        if conflicts > 0 && !is_counted {
+        if conflicts > 0 && is_new {
             self.watermarks.move_to_lost(agent, id.stream, id.incarnation, "conflict", conflicts);
         }
+    }
+
+    /// Counts a batch, unless a snapshot did already. Returns whether it was
+    /// new.
+    fn account(
+        &mut self,
+        agent: &Arc<str>,
+        header: &BatchHeader,
+        outcome: &Outcome,
+        dropped_items: u64,
+    ) -> bool {
+        let BatchId { stream, incarnation, sequence } = header.id;
+        // A snapshot that was written while a sync failed speaks of records
+        // behind it: those are shown, but counted already.
+        if let Outcome::Stored { items } = outcome {
+            self.pay(agent, header.id, header.sequence_end, *items);
+        }
+        if header.sequence_end <= self.watermarks.durable_end(agent, stream, incarnation) {
+            return false;
+        }
+        self.watermarks.note_items_before(agent, stream, incarnation, header.items_before);
+        self.watermarks.advance(agent, stream, incarnation, sequence, header.sequence_end, outcome);
+        if dropped_items > 0 {
+            let reason = LossReason::Limit.name();
+            self.watermarks.add_lost(agent, stream, incarnation, reason, dropped_items);
+        }
+        true
     }
 
     /// Compares what a snapshot says with what was read before it, and returns

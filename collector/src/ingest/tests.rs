@@ -7,19 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lm_fs::fault::{Fault, FaultFs};
-use lm_logs::{Direction, LogQuery, RecentOptions};
-use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
+use lm_logs::{Direction, LogQuery};
+use lm_model::{BatchId, Incarnation, Labels, LossReason, Samples, Stream, TimeRange, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{BatchHeader, Body, EncodedBody, Encoder, LogColumns};
-use lm_tsdb::HeadOptions;
+use lm_schema::batch::{BatchHeader, Body, EncodedBody, Encoder, LogColumns, SampleColumns};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
+use super::dictionaries::DictionaryKey;
 use super::handle::Command;
 use super::*;
 use crate::spool::{Spool, SpoolOptions};
-use crate::store::Store;
-use crate::tail::Tail;
+use crate::store::{Store, testing};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -28,15 +27,16 @@ fn now() -> Timestamp {
 }
 
 fn store() -> Arc<Store> {
-    Arc::new(Store::new(
-        HeadOptions { bytes_max: 1 << 30, retention: Duration::from_secs(3600), series_max: 1000 },
-        RecentOptions { bytes_max: 1 << 30, retention: Duration::from_secs(3600) },
-        Tail::new(1),
-    ))
+    // These tests keep nothing but lines, and those in memory.
+    let (store, _dir) = testing::store();
+    Arc::new(store)
 }
 
 fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
-    let store = store();
+    open_with(fs, store(), Duration::from_secs(3600))
+}
+
+fn open_with(fs: &FaultFs, store: Arc<Store>, flush_interval: Duration) -> (Core<FaultFs>, Arc<Store>) {
     let options =
         SpoolOptions { bytes_max: 1 << 30, segment_bytes: 8 << 10, retention: Duration::from_secs(3600) };
     let spool = Spool::open(fs.clone(), PathBuf::from("/spool"), options).unwrap();
@@ -46,8 +46,10 @@ fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
         monotonic_clock: Instant::now,
         mutant: None,
         out_of_order_window: Duration::from_secs(600),
+        flush_interval,
+        samples_bytes_max: usize::MAX,
     };
-    let (core, _) = Core::open(spool, store.clone(), Arc::default(), core_options).unwrap();
+    let (core, _) = Core::open(spool, store.clone(), Arc::default(), Arc::default(), core_options).unwrap();
     (core, store)
 }
 
@@ -394,4 +396,109 @@ proptest! {
             prop_assert!(lines.iter().all(|line| sent.contains(line)));
         }
     }
+}
+
+/// One sample a second of one series.
+fn samples(sequence: u64, value: f64) -> Push {
+    let mut columns = SampleColumns::default();
+    let time = NOW.as_millis() + sequence as i64 * 1000;
+    columns.push(Timestamp::from_millis(time), 0, value);
+    let entries = [Labels::from_pairs([("__name__", "m")])];
+    let new: &[Labels] = if sequence == 0 { &entries } else { &[] };
+    let body = Encoder::new().unwrap().encode(new, &Body::Samples(columns)).unwrap();
+    push(Stream::Metrics, 1, sequence, sequence + 1, u32::from(sequence > 0), body)
+}
+
+fn shown(store: &Store) -> Vec<f64> {
+    let found = store.db.select(&[], TimeRange::ALL, 10).unwrap();
+    let mut samples = Samples::default();
+    if !found.is_empty() {
+        found.read(0, &mut samples).unwrap();
+    }
+    samples.values
+}
+
+#[test]
+fn samples_in_blocks_are_not_read_from_the_spool_again() {
+    let (fs, dir) = (FaultFs::new(1), tempfile::tempdir().unwrap());
+    let restart = |fs: &FaultFs| open_with(fs, Arc::new(testing::store_in(dir.path())), Duration::ZERO);
+    let (mut core, store) = restart(&fs);
+    // A start sets apart what the spool had: nothing.
+    core.storage.flush(&store);
+    commit(&mut core, vec![samples(0, 1.0), samples(1, 2.0)]);
+    core.storage.flush(&store);
+    // Set apart, and not written when the power goes.
+    commit(&mut core, vec![samples(2, 3.0)]);
+    assert_eq!((shown(&store), store.db.stats().blocks), (vec![1.0, 2.0, 3.0], 1));
+    let account = core.watermarks.account(&Arc::from("a"), Stream::Metrics, incarnation(1)).cloned();
+    drop((core, store));
+    fs.crash(7);
+
+    let (mut core, store) = restart(&fs);
+    assert_eq!(store.db.stats().head.samples, 1, "the others are in a block");
+    assert_eq!(shown(&store), [1.0, 2.0, 3.0]);
+    assert_eq!(core.watermarks.account(&Arc::from("a"), Stream::Metrics, incarnation(1)).cloned(), account);
+    assert_eq!(commit(&mut core, vec![samples(1, 2.0)])[0].outcome, ReceiptOutcome::Duplicate);
+    // The dictionary is known still.
+    assert_eq!(commit(&mut core, vec![samples(3, 4.0)])[0].outcome, ReceiptOutcome::Durable);
+    core.storage.flush(&store);
+    assert_eq!(shown(&store), [1.0, 2.0, 3.0, 4.0]);
+    drop((core, store));
+
+    // Another spool: what blocks cover says nothing about it. The last sample
+    // was in the old one only.
+    let fs = FaultFs::new(2);
+    let (mut core, store) = restart(&fs);
+    commit(&mut core, vec![samples(0, 1.0)]);
+    drop((core, store));
+    fs.crash(8);
+    let (_, store) = restart(&fs);
+    assert_eq!((shown(&store), store.db.stats().head.samples), (vec![1.0, 2.0, 3.0], 1));
+}
+
+#[test]
+fn agents_are_told_to_come_back_while_there_is_no_room_for_samples() {
+    let (fs, dir) = (FaultFs::new(1), tempfile::tempdir().unwrap());
+    let (mut core, store) =
+        open_with(&fs, Arc::new(testing::store_in(dir.path())), Duration::from_secs(3600));
+    core.options.samples_bytes_max = 10;
+    assert_eq!(commit(&mut core, vec![samples(0, 1.0)])[0].outcome, ReceiptOutcome::Durable);
+    let receipts = commit(&mut core, vec![samples(1, 2.0), lines(2, 0, &text(1, 0))]);
+    assert!(matches!(receipts[0].outcome, ReceiptOutcome::RetryAfter(_)), "{receipts:?}");
+    assert_eq!(receipts[1].outcome, ReceiptOutcome::Durable, "lines have room of their own");
+    core.storage.flush(&store);
+    assert_eq!(commit(&mut core, vec![samples(1, 2.0)])[0].outcome, ReceiptOutcome::Durable);
+    assert_eq!(shown(&store), [1.0, 2.0]);
+}
+
+#[test]
+fn dictionaries_are_whole_although_covered_batches_are_passed_over() {
+    let (fs, dir) = (FaultFs::new(1), tempfile::tempdir().unwrap());
+    let restart = |fs: &FaultFs| open_with(fs, Arc::new(testing::store_in(dir.path())), Duration::ZERO);
+    let (mut core, store) = restart(&fs);
+    core.storage.flush(&store);
+    // Each batch adds an entry to the dictionary and uses it.
+    let batch = |sequence: u32| {
+        let mut columns = SampleColumns::default();
+        columns.push(NOW, sequence, 1.0);
+        let entry = Labels::from_pairs([("__name__", format!("m{sequence}"))]);
+        let body = Encoder::new().unwrap().encode(&[entry], &Body::Samples(columns)).unwrap();
+        push(Stream::Metrics, 1, sequence.into(), u64::from(sequence) + 1, sequence, body)
+    };
+    for sequence in 0..5 {
+        assert_eq!(commit(&mut core, vec![batch(sequence)])[0].outcome, ReceiptOutcome::Durable);
+        core.storage.flush(&store);
+    }
+    let key = DictionaryKey { agent: Arc::from("a"), incarnation: incarnation(1), epoch: 0 };
+    let sent = |core: &Core<FaultFs>| -> Vec<Labels> {
+        core.dictionaries.get(&key).unwrap().entries.iter().map(|entry| entry.sent.clone()).collect()
+    };
+    let before = sent(&core);
+    drop((core, store));
+    fs.crash(1);
+    let (mut core, store) = restart(&fs);
+    assert_eq!(store.db.stats().head.samples, 0, "all are covered");
+    assert_eq!(sent(&core), before);
+    assert_eq!(commit(&mut core, vec![batch(5)])[0].outcome, ReceiptOutcome::Durable);
+    assert_eq!(store.db.label_values("__name__", &[], TimeRange::ALL).unwrap().len(), 6);
 }

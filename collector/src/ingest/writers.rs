@@ -26,7 +26,7 @@ use lm_schema::batch::{
 use tokio::sync::oneshot;
 
 use super::dictionaries::{DictionaryKey, Misfit};
-use super::group::{Core, Effect, Then};
+use super::group::{Core, DISK_RETRY, Effect, Then};
 use super::handle::ReceiptOutcome;
 
 /// What a writer's agent begins with. No identity of an agent has a colon.
@@ -136,6 +136,10 @@ impl<F: Fs> Core<F> {
     /// Stores one batch of a writer. The answer goes out when it is applied,
     /// or now when nothing is stored.
     pub(super) fn write(&mut self, write: Write, reply: oneshot::Sender<Written>, then: &mut Then) {
+        if self.is_full {
+            drop(reply.send(Written::RetryAfter(DISK_RETRY)));
+            return;
+        }
         let written = match self.place(write, then) {
             Ok(refused) => {
                 // What was just accepted is the last to be applied.

@@ -113,7 +113,7 @@ impl reader::Server for ReaderServer {
         let found = self
             .context
             .compute(selected, move |selected, store| {
-                selected.union(&scope, |matchers, range| store.head().series_labels(matchers, range))
+                selected.union(&scope, |matchers, range| store.db.series_labels(matchers, range, usize::MAX))
             })
             .await;
         let mut to = results.get().init_answer();
@@ -145,7 +145,7 @@ impl reader::Server for ReaderServer {
         let found = self
             .context
             .compute(selected, move |selected, store| {
-                selected.union(&scope, |matchers, range| store.head().label_names(matchers, range))
+                selected.union(&scope, |matchers, range| store.db.label_names(matchers, range))
             })
             .await;
         write_names(found, results.get().init_answer());
@@ -166,7 +166,7 @@ impl reader::Server for ReaderServer {
         let found = self
             .context
             .compute(selected, move |selected, store| {
-                selected.union(&scope, |matchers, range| store.head().label_values(&name, matchers, range))
+                selected.union(&scope, |matchers, range| store.db.label_values(&name, matchers, range))
             })
             .await;
         write_names(found, results.get().init_answer());
@@ -307,7 +307,7 @@ impl reader::Server for ReaderServer {
             .context
             .compute(Ok(()), move |(), store| {
                 let names = store
-                    .head()
+                    .db
                     .label_values(METRIC_NAME, &scope.narrow(&[]), TimeRange::ALL)
                     .map_err(|error| bad_data(error.to_string()))?;
                 Ok(metadata.describe(&names))

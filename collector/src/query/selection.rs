@@ -2,6 +2,7 @@
 
 use lm_model::{Matcher, TimeRange, Timestamp};
 use lm_schema::query_capnp::selection;
+use lm_tsdb::db::DbError;
 
 use super::failed::{Failed, bad_data};
 use super::scope::ReadScope;
@@ -46,7 +47,7 @@ impl Selected {
     pub fn union<T: Ord>(
         &self,
         scope: &ReadScope,
-        find: impl Fn(&[Matcher], TimeRange) -> Result<Vec<T>, lm_tsdb::Error>,
+        find: impl Fn(&[Matcher], TimeRange) -> Result<Vec<T>, DbError>,
     ) -> Result<(Vec<T>, bool), Failed> {
         let all: [&[Matcher]; 1] = [&[]];
         let chosen: Vec<&[Matcher]> = match &self.selectors[..] {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use lm_model::{METRIC_NAME, TimeRange};
+use lm_model::METRIC_NAME;
 use lm_schema::query_capnp::{named_count, store_status};
 
 use super::failed::{Failed, bad_data};
@@ -30,18 +30,14 @@ pub(super) struct StoreStatus {
 /// Counts; of each list the `limit` largest.
 pub(super) fn count(store: &Store, scope: &ReadScope, limit: usize) -> Result<StoreStatus, Failed> {
     let limit = limit.min(ENTRIES_MAX);
-    let head = store.head();
-    let all = head
-        .series_labels(&scope.narrow(&[]), TimeRange::ALL)
-        .map_err(|error| bad_data(error.to_string()))?;
+    let all = store.db.active(&scope.narrow(&[])).map_err(|error| bad_data(error.to_string()))?;
     let mut status = StoreStatus { series: all.len() as u64, ..StoreStatus::default() };
     if scope.is_everything() {
-        status.chunks = head.stats().chunks as u64;
-        if let Some((oldest, newest)) = head.times() {
+        status.chunks = store.db.stats().blocks_series;
+        if let Some((oldest, newest)) = store.db.times() {
             (status.oldest_unix_ms, status.newest_unix_ms) = (oldest.as_millis(), newest.as_millis());
         }
     }
-    drop(head);
     let mut by_metric: HashMap<&str, u64> = HashMap::new();
     let mut by_pair: HashMap<(&str, &str), u64> = HashMap::new();
     for labels in &all {

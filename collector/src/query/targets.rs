@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lm_model::{Labels, METRIC_NAME, MatchOp, Matcher, Sample, TimeRange, Timestamp, is_stale};
+use lm_model::{Labels, METRIC_NAME, MatchOp, Matcher, Sample, Samples, TimeRange, Timestamp, is_stale};
 use lm_schema::labels::write_pairs;
 use lm_schema::query_capnp::target;
-use lm_tsdb::SelectLimits;
+use lm_tsdb::db::DbError;
 
 use super::failed::{Failed, bad_data};
 use super::scope::ReadScope;
@@ -80,19 +80,26 @@ fn latest(
         start: Timestamp::from_millis(millis - RECENT_MILLIS + 1),
         end: Timestamp::from_millis(millis + 1),
     };
-    let limits = SelectLimits { series_max: TARGETS_MAX, ..SelectLimits::NONE };
-    let found = store.head().select(&matchers, range, limits).map_err(|error| bad_data(error.to_string()))?;
-    let goes_on = |samples: &[Sample]| samples.last().is_some_and(|last| !is_stale(last.value));
+    let bad = |error: DbError| bad_data(error.to_string());
+    let found = store.db.select(&matchers, range, TARGETS_MAX).map_err(bad)?;
     let unnamed = |labels: &Labels| {
         let mut builder = labels.to_builder();
         builder.remove(METRIC_NAME);
         builder.build()
     };
-    Ok(found
-        .into_iter()
-        .filter(|(_, samples)| goes_on(samples))
-        .map(|(labels, samples)| (unnamed(&labels), samples))
-        .collect())
+    let mut recent = BTreeMap::new();
+    let mut columns = Samples::default();
+    for index in 0..found.len() {
+        found.read(index, &mut columns).map_err(bad)?;
+        if columns.values.last().is_some_and(|last| !is_stale(*last)) {
+            let samples = columns.times.iter().zip(&columns.values);
+            let samples = samples
+                .map(|(time, value)| Sample { time: Timestamp::from_millis(*time), value: *value })
+                .collect();
+            recent.insert(unnamed(found.labels(index)), samples);
+        }
+    }
+    Ok(recent)
 }
 
 impl Target {

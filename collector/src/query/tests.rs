@@ -7,16 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lm_fs::RealFs;
-use lm_logs::RecentOptions;
 use lm_mesh::{Activity, Ledger, Principal, Role, Root, Scope, Terms, TokenTable};
 use lm_model::Labels;
-use lm_model::{
-    BatchId, Incarnation, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Sample, Stream, Timestamp,
-};
+use lm_model::{BatchId, Incarnation, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, Stream, Timestamp};
 use lm_promql::Engine;
 use lm_schema::labels::read_pairs;
 use lm_schema::query_capnp::{answer, log_answer, names, reader, tail_event};
-use lm_tsdb::HeadOptions;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -26,8 +22,8 @@ use crate::dashboards::Dashboards;
 use crate::ingest::{Core, CoreOptions, IngestHandle, Push, Unreadable, stamp};
 use crate::metadata::Metadata;
 use crate::spool::{Spool, SpoolOptions};
-use crate::store::Store;
-use crate::tail::{Notice, Tail, TailEvent};
+use crate::store::{Store, testing};
+use crate::tail::{Notice, TailEvent};
 
 /// Samples stand at these minutes before it.
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -221,8 +217,11 @@ fn world() -> &'static World {
             monotonic_clock: std::time::Instant::now,
             mutant: None,
             out_of_order_window: Duration::from_secs(600),
+            flush_interval: HOUR,
+            samples_bytes_max: usize::MAX,
         };
-        let (core, _) = Core::open(spool, store(&Data::empty()), Arc::default(), core_options).unwrap();
+        let store = store(&Data::empty());
+        let (core, _) = Core::open(spool, store, Arc::default(), Arc::default(), core_options).unwrap();
         let (ingest, _) = crate::ingest::start(core).unwrap();
         let mut table = TokenTable::default();
         for (index, name) in VALUES[1].1.iter().enumerate() {
@@ -265,19 +264,16 @@ impl Data {
 }
 
 fn store(data: &Data) -> Arc<Store> {
-    let store = Store::new(
-        HeadOptions { bytes_max: 1 << 30, retention: HOUR, series_max: 1000 },
-        RecentOptions { bytes_max: 1 << 30, retention: HOUR },
-        Tail::new(1),
-    );
-    for (labels, samples) in &data.series {
-        let mut head = store.head_mut();
-        let series = head.series(labels).unwrap();
-        for (time, value) in samples {
-            let sample = Sample { time: Timestamp::from_millis(*time), value: *value };
-            head.append(series, &[sample]).unwrap();
+    // What is in memory needs the directory no more.
+    let (store, _dir) = testing::store();
+    store.db.with_head(|head| {
+        for (labels, samples) in &data.series {
+            let series = head.series(labels).unwrap();
+            for (time, value) in samples {
+                head.append(Timestamp::from_millis(*time), [(series, *value)]);
+            }
         }
-    }
+    });
     for (labels, time, text) in &data.lines {
         let time_unix_nano = time * 1_000_000;
         store.recent_mut().append(labels, time_unix_nano, text.as_bytes()).unwrap();

@@ -35,6 +35,14 @@ pub struct SpoolError(#[from] lm_journal::Error);
 /// dictionary that moved records may use. Called only if it is needed.
 pub type Preamble<'a> = &'a mut dyn FnMut() -> Vec<Vec<u8>>;
 
+/// What [`Spool::expire`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub segments: usize,
+    /// The next one would go, and is not covered.
+    pub is_held: bool,
+}
+
 /// Bounds of the spool.
 #[derive(Clone, Debug)]
 pub struct SpoolOptions {
@@ -77,7 +85,7 @@ impl<F: Fs> Spool<F> {
         Ok(Spool { log, options, active_since: Timestamp::MIN })
     }
 
-    /// Hands every record to `handle`, oldest first.
+    /// Hands every record and its segment to `handle`, oldest first.
     ///
     /// # Errors
     ///
@@ -85,11 +93,11 @@ impl<F: Fs> Spool<F> {
     /// handed over as errors.
     pub fn replay(
         &mut self,
-        mut handle: impl FnMut(Result<Stored, lm_schema::Error>),
+        mut handle: impl FnMut(SegmentId, Result<Stored, lm_schema::Error>),
     ) -> Result<(), SpoolError> {
         let mut cursor = self.log.cursor_from_start();
-        while let Some((_, record)) = cursor.next(&self.log)? {
-            handle(record::decode(&record.payload));
+        while let Some((position, record)) = cursor.next(&self.log)? {
+            handle(position.segment, record::decode(&record.payload));
         }
         Ok(())
     }
@@ -149,15 +157,25 @@ impl<F: Fs> Spool<F> {
         Ok(())
     }
 
-    /// Removes segments that are too old or too much. Returns how many.
-    pub fn expire(&mut self, now: Timestamp) -> Result<usize, SpoolError> {
+    /// Removes segments that are too old or too much, of those before
+    /// `covered`: the others hold samples that are nowhere else.
+    pub fn expire(&mut self, now: Timestamp, covered: SegmentId) -> Result<Expired, SpoolError> {
         let cutoff = now.saturating_sub(self.options.retention);
-        let mut removed = 0;
+        let mut expired = Expired::default();
         while let Some(oldest) = self.expired(cutoff) {
+            if oldest >= covered {
+                expired.is_held = true;
+                break;
+            }
             self.log.remove_segment(oldest)?;
-            removed += 1;
+            expired.segments += 1;
         }
-        Ok(removed)
+        Ok(expired)
+    }
+
+    /// The segment that is written to; 0 before the first.
+    pub fn active(&self) -> SegmentId {
+        self.log.active().unwrap_or_default()
     }
 
     /// What the spool occupies.
@@ -167,6 +185,11 @@ impl<F: Fs> Spool<F> {
 
     pub fn retention(&self) -> Duration {
         self.options.retention
+    }
+
+    /// The newest segment that can be read.
+    pub fn newest(&self) -> Option<SegmentId> {
+        self.log.segments().next_back().map(|segment| segment.id)
     }
 
     /// When the newest segment was begun.

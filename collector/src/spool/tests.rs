@@ -28,6 +28,22 @@ fn append(spool: &mut Spool<FaultFs>, now: Timestamp) -> bool {
     rolls
 }
 
+fn expire(spool: &mut Spool<FaultFs>, now: Timestamp) -> usize {
+    spool.expire(now, SegmentId::MAX).unwrap().segments
+}
+
+#[test]
+fn a_segment_that_is_not_covered_stays() {
+    let mut spool = open(&FaultFs::new(1));
+    (0..4).for_each(|hour| assert!(append(&mut spool, at(hour))));
+    let covered = spool.active() - 2;
+    let expired = spool.expire(at(100), covered).unwrap();
+    assert_eq!(expired, Expired { segments: 1, is_held: true });
+    let expired = spool.expire(at(100), covered + 1).unwrap();
+    assert_eq!(expired, Expired { segments: 1, is_held: true });
+    assert_eq!(expire(&mut spool, at(100)), 1, "the active one stays");
+}
+
 #[test]
 fn a_segment_goes_when_the_next_one_is_old() {
     let mut spool = open(&FaultFs::new(1));
@@ -35,8 +51,8 @@ fn a_segment_goes_when_the_next_one_is_old() {
         assert!(append(&mut spool, at(hour)));
     }
     assert!(!append(&mut spool, Timestamp::from_millis(3 * HOUR + 100)), "half an hour is not over");
-    assert_eq!(spool.expire(at(7)).unwrap(), 0);
-    assert_eq!(spool.expire(Timestamp::from_millis(7 * HOUR + 1)).unwrap(), 1);
+    assert_eq!(expire(&mut spool, at(7)), 0);
+    assert_eq!(expire(&mut spool, Timestamp::from_millis(7 * HOUR + 1)), 1);
     assert_eq!(spool.begun(), Some(at(3)));
 }
 
@@ -50,8 +66,8 @@ fn segments_of_a_clock_that_was_ahead_go_in_time() {
     // Set right: the next record begins a segment with the right time.
     assert!(append(&mut spool, at(1)));
     assert!(append(&mut spool, at(2)));
-    assert_eq!(spool.expire(at(7)).unwrap(), 0);
-    assert_eq!(spool.expire(at(8)).unwrap(), 2, "nothing in them is younger than what is behind them");
+    assert_eq!(expire(&mut spool, at(7)), 0);
+    assert_eq!(expire(&mut spool, at(8)), 2, "nothing in them is younger than what is behind them");
     drop(spool);
     assert_eq!(open(&fs).begun(), Some(at(2)));
 }

@@ -1,20 +1,16 @@
-//! Metrics store: the head, which keeps recent samples in memory, and blocks, which keep samples in files.
+//! Metrics store: recent samples in memory, all others in blocks on disk.
 //!
 //! Responsible for the series table, the label index, samples in any order of
-//! time, and for staying inside its memory bound. It reads no clock and
-//! knows no query language. Start with [`Head`] and [`block::Block`].
+//! time, and for what a crash or a bad disk may do to them. It reads no clock,
+//! starts no thread and knows no query language. Start with [`db::Db`].
 
 pub mod block;
+mod buckets;
 mod chunk;
 mod codec;
-mod head;
-mod index;
-mod matcher;
+pub mod db;
+pub mod memory;
 mod selector;
 mod series;
 
-pub use head::{
-    Appended, Error, Expired, Head, HeadOptions, HeadStats, Removed, SelectLimits, SeriesId, SeriesLimit,
-    UnknownSeries,
-};
 pub use selector::{Candidates, Selector, Test};

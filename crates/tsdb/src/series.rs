@@ -1,23 +1,18 @@
-//! The chunks of one series: insertion in any order of time, and removal.
+//! The chunks of one series: insertion in any order of time.
 
-use lm_model::{Labels, Sample, TimeRange, Timestamp};
+use lm_model::{Sample, TimeRange};
 
 use crate::chunk::{Chunk, SAMPLES_MAX};
-use crate::head::Appended;
+use crate::memory::Appended;
 
-/// One series of the head.
-#[derive(Debug)]
+/// Samples of one series.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
-    pub labels: Labels,
     /// Ascending and without overlap: `chunks[i].last < chunks[i + 1].start`.
     chunks: Vec<Chunk>,
 }
 
 impl Series {
-    pub fn new(labels: Labels) -> Self {
-        Series { labels, chunks: Vec::new() }
-    }
-
     pub fn chunks(&self) -> &[Chunk] {
         &self.chunks
     }
@@ -78,38 +73,6 @@ impl Series {
                 }
             }
         }
-    }
-
-    /// Removes samples before `time`; returns how many.
-    pub fn remove_before(&mut self, time: Timestamp) -> usize {
-        let whole = self.chunks.partition_point(|chunk| chunk.last < time);
-        let mut removed = self.remove_first_chunks(whole);
-        if let Some(first) = self.chunks.first_mut().filter(|chunk| chunk.start < time) {
-            let kept: Vec<_> = first.iter().filter(|sample| sample.time >= time).collect();
-            removed += first.len - kept.len();
-            *first = Chunk::from_samples(&kept);
-        }
-        removed
-    }
-
-    /// Removes samples after `time`; returns how many.
-    pub fn remove_after(&mut self, time: Timestamp) -> usize {
-        let whole = self.chunks.partition_point(|chunk| chunk.start <= time);
-        let mut removed: usize = self.chunks.drain(whole..).map(|chunk| chunk.len).sum();
-        if let Some(last) = self.chunks.last_mut().filter(|chunk| chunk.last > time) {
-            let kept: Vec<_> = last.iter().filter(|sample| sample.time <= time).collect();
-            removed += last.len - kept.len();
-            *last = Chunk::from_samples(&kept);
-        }
-        self.chunks.shrink_to_fit();
-        removed
-    }
-
-    /// Removes the `count` oldest chunks; returns how many samples they held.
-    pub fn remove_first_chunks(&mut self, count: usize) -> usize {
-        let removed = self.chunks.drain(..count).map(|chunk| chunk.len).sum();
-        self.chunks.shrink_to_fit();
-        removed
     }
 
     pub fn samples(&self, range: TimeRange) -> impl Iterator<Item = Sample> + '_ {

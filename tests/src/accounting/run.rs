@@ -133,6 +133,8 @@ impl Run {
         // Only the agent's own series: the same in every cycle.
         // A stopped agent may need a new session first.
         system.agent(AGENT).config.set("metrics.host", false).set_text("shutdown_timeout", "20s");
+        // Blocks are written and merged all the time.
+        system.collector_config.set_text("storage.flush_interval", "1s");
         system.write_configs();
         Run { system, options, random: Random::new(seed), deaths: 0, is_armed: true }
     }

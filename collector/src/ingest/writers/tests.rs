@@ -2,17 +2,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use lm_fs::fault::{Fault, FaultFs};
-use lm_logs::RecentOptions;
-use lm_model::TimeRange;
-use lm_tsdb::HeadOptions;
+use lm_model::{Samples, TimeRange};
 
 use super::super::group::CoreOptions;
 use super::super::handle::Command;
 use super::super::stamp::stamp_writer;
 use super::*;
 use crate::spool::{Spool, SpoolOptions};
-use crate::store::Store;
-use crate::tail::Tail;
+use crate::store::{Store, testing};
 
 const NOW: i64 = 1_700_000_000_000;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,11 +20,9 @@ fn now() -> Timestamp {
 }
 
 fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
-    let store = Arc::new(Store::new(
-        HeadOptions { bytes_max: 1 << 30, retention: HOUR, series_max: 1000 },
-        RecentOptions { bytes_max: 1 << 30, retention: HOUR },
-        Tail::new(1),
-    ));
+    // Nothing here is written as a block: the directory is not needed.
+    let (store, _dir) = testing::store();
+    let store = Arc::new(store);
     let options = SpoolOptions { bytes_max: 1 << 30, segment_bytes: 8 << 10, retention: HOUR };
     let spool = Spool::open(fs.clone(), PathBuf::from("/spool"), options).unwrap();
     let options = CoreOptions {
@@ -36,8 +31,10 @@ fn open(fs: &FaultFs) -> (Core<FaultFs>, Arc<Store>) {
         monotonic_clock: Instant::now,
         mutant: None,
         out_of_order_window: Duration::from_millis(WINDOW as u64),
+        flush_interval: HOUR,
+        samples_bytes_max: usize::MAX,
     };
-    let (core, _) = Core::open(spool, store.clone(), Arc::default(), options).unwrap();
+    let (core, _) = Core::open(spool, store.clone(), Arc::default(), Arc::default(), options).unwrap();
     (core, store)
 }
 
@@ -88,17 +85,15 @@ fn stored(too_old: u64, conflicts: u64, series_limit: u64) -> Written {
 
 /// All samples, as `name@age=value`.
 fn found(store: &Store) -> Vec<String> {
-    let limits = lm_tsdb::SelectLimits::NONE;
     let mut shown = Vec::new();
-    for (labels, samples) in store.head().select(&[], TimeRange::ALL, limits).unwrap() {
+    let found = store.db.select(&[], TimeRange::ALL, usize::MAX).unwrap();
+    let mut samples = Samples::default();
+    for index in 0..found.len() {
+        let labels = found.labels(index);
         assert_eq!(labels.get("env"), Some("prod"), "the stamp is on everything");
-        for sample in samples {
-            shown.push(format!(
-                "{}@{}={}",
-                labels.metric_name(),
-                NOW - sample.time.as_millis(),
-                sample.value
-            ));
+        found.read(index, &mut samples).unwrap();
+        for (time, value) in samples.times.iter().zip(&samples.values) {
+            shown.push(format!("{}@{}={}", labels.metric_name(), NOW - time, value));
         }
     }
     shown.sort();

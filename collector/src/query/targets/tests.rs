@@ -1,10 +1,8 @@
-use lm_logs::RecentOptions;
 use lm_mesh::Scope;
-use lm_tsdb::HeadOptions;
 
 use super::*;
 use crate::access::AgentScopes;
-use crate::tail::Tail;
+use crate::store::testing;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -12,22 +10,17 @@ const STALE: u64 = 0x7ff0_0000_0000_0002;
 /// Labels, and samples as `(ms ago, value)`.
 type Series<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
 
-fn store(series: &[Series<'_>]) -> Store {
-    let hour = std::time::Duration::from_secs(3600);
-    let store = Store::new(
-        HeadOptions { bytes_max: 1 << 30, retention: hour, series_max: 1000 },
-        RecentOptions { bytes_max: 1 << 20, retention: hour },
-        Tail::new(1),
-    );
-    for (labels, samples) in series {
-        let mut head = store.head_mut();
-        let id = head.series(&Labels::from_pairs(labels.iter().copied())).unwrap();
-        for (ago, value) in *samples {
-            let time = Timestamp::from_millis(NOW_MS - ago);
-            head.append(id, &[Sample { time, value: *value }]).unwrap();
+fn store(series: &[Series<'_>]) -> (Store, tempfile::TempDir) {
+    let (store, dir) = testing::store();
+    store.db.with_head(|head| {
+        for (labels, samples) in series {
+            let id = head.series(&Labels::from_pairs(labels.iter().copied())).unwrap();
+            for (ago, value) in *samples {
+                head.append(Timestamp::from_millis(NOW_MS - ago), [(id, *value)]);
+            }
         }
-    }
-    store
+    });
+    (store, dir)
 }
 
 fn shown(store: &Store, selector: Vec<Matcher>) -> Vec<String> {
@@ -50,7 +43,7 @@ fn targets_are_what_says_up() {
     let app = |name| [(METRIC_NAME, name), ("instance", "h:9"), ("job", "app")];
     let gone = [(METRIC_NAME, "up"), ("instance", "h:8"), ("job", "app")];
     let ended = [(METRIC_NAME, "up"), ("instance", "h:7"), ("job", "app")];
-    let store = store(&[
+    let (store, _dir) = store(&[
         (&host("up"), &[(20_000, 1.0), (5_000, 0.0)]),
         (&host("lmagent_up"), &[(60_000, 1.0)]),
         (&old("lmagent_up"), &[(15_000, 1.0), (1_000, 1.0)]),

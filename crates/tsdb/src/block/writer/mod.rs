@@ -136,7 +136,6 @@ impl<F: Fs> BlockWriter<F> {
             };
             pairs.push(Pair(pair));
         }
-        drop(before);
         self.add_pairs(&pairs, samples)?;
         if !samples.is_empty() {
             self.before_labels = labels.clone();
