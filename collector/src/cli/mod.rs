@@ -1,6 +1,7 @@
 //! The command line.
 
 mod setup;
+mod tsdb;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,11 +21,13 @@ Examples:
   lm-collector --check-config /etc/lightmetrics/server.toml
   lm-collector /etc/lightmetrics/server.toml      run until SIGTERM
   lm-collector --print-defaults                   every setting, explained
+  lm-collector tsdb verify /var/lib/lightmetrics/collector/metrics
 
 Exit codes:
   0    done
   1    cannot run: port, directory, spool
   2    wrong command line
+  65   tsdb verify: something is damaged
   69   setup: the user lightmetrics is missing
   70   a fault in the program; the spool is whole
   77   a file may not be read or written
@@ -67,6 +70,9 @@ enum Command {
     /// ours that is due or has other names.
     #[command(after_help = setup::AFTER_HELP)]
     Setup(setup::SetupArguments),
+    /// Check or merge the blocks of samples of a collector that is stopped
+    #[command(subcommand)]
+    Tsdb(tsdb::TsdbCommand),
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -79,8 +85,10 @@ pub fn command() -> clap::Command {
 /// Does what the command line asks for. Blocks.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Setup(arguments)) = arguments.command {
-        return setup::run(arguments);
+    match arguments.command {
+        Some(Command::Setup(arguments)) => return setup::run(arguments),
+        Some(Command::Tsdb(command)) => return tsdb::run(command),
+        None => {}
     }
     if arguments.print_defaults {
         print!("{DEFAULTS}");
