@@ -1,14 +1,15 @@
 //! What the processes and systemd agree on: units that give little away, the
 //! notify protocol, credentials.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
 use lm_tests::namespace::find;
 use lm_tests::process::{Service, binary};
-use lm_tests::tools::skipped;
+use lm_tests::tools::{Strace, skipped};
 use lm_tests::{System, eventually};
 
 use crate::SOON;
@@ -81,6 +82,54 @@ fn every_process_says_when_it_is_ready_alive_and_stopping() {
     while let Some(message) = told.next() {
         assert!(!message.contains("WATCHDOG=1"), "alive after its end");
     }
+}
+
+/// A disk that does not come back from its sixth sync holds the thread that
+/// syncs: the queue's or the spool's.
+fn a_thread_that_hangs_is_not_alive(whose: &str) {
+    const WARNING: &str = "a part of this process does not answer its watchdog";
+    let Some(strace) = Strace::find() else { return };
+    let mut system = System::new(&["a"]);
+    let (log, socket) = (system.path("strace"), system.path("n.sock"));
+    let wrapper = strace.inject("fdatasync", "delay_enter=600000000:when=6+", None, &log);
+    let process = match whose {
+        "agent" => &mut system.agents[0].process,
+        _ => &mut system.collector,
+    };
+    process.set_wrapper(wrapper);
+    let told = Notified::by(process, &socket);
+    system.start();
+    let writer = system.agents[0].logs.join("app.log");
+    told.expect("READY=1");
+    told.expect("WATCHDOG=1");
+    let process = match whose {
+        "agent" => &system.agents[0].process,
+        _ => &system.collector,
+    };
+    let warnings = |count: usize| {
+        eventually("the watchdog is not answered", SOON, || {
+            // Something to sync, until it hangs.
+            let line = OpenOptions::new().append(true).create(true).open(&writer).unwrap();
+            writeln!(&line, "a line").unwrap();
+            let found = process.log_text().matches(WARNING).count();
+            if found >= count { Ok(found) } else { Err(format!("{found} warnings")) }
+        })
+    };
+    let found = warnings(1);
+    while told.next().is_some() {}
+    warnings(found + 3);
+    let said: Vec<_> = std::iter::from_fn(|| told.next()).collect();
+    assert!(!said.iter().any(|message| message.contains("WATCHDOG=1")), "alive while it hangs: {said:?}");
+}
+
+#[test]
+fn an_agent_whose_queue_hangs_is_not_alive() {
+    a_thread_that_hangs_is_not_alive("agent");
+}
+
+#[test]
+fn a_collector_whose_ingest_hangs_is_not_alive() {
+    a_thread_that_hangs_is_not_alive("collector");
 }
 
 #[test]

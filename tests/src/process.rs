@@ -257,10 +257,18 @@ impl Service {
 
     /// Its resident memory, in KiB; 0 when it does not run.
     pub fn memory_kib(&self) -> u64 {
-        let Some(child) = &self.child else { return 0 };
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+        self.status("VmRSS:").and_then(|text| text.strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+    }
+
+    /// What the kernel says of it under `name`, while it runs.
+    fn status(&self, name: &str) -> Option<String> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned())
+    }
+
+    /// The process around it that traces it.
+    fn tracer(&self) -> Option<Pid> {
+        if self.wrapper.is_empty() { None } else { Pid::from_raw(self.status("TracerPid:")?.parse().ok()?) }
     }
 
     /// CPU time that it has used, user and system, in clock ticks' resolution.
@@ -298,9 +306,14 @@ impl Service {
 
     /// SIGKILL; harmless when it does not run.
     pub fn kill(&mut self) {
+        let tracer = self.tracer();
         if let Some(mut child) = self.child.take() {
             self.note("SIGKILL");
             let _ = child.kill();
+            // One that delays a call would not let it end before.
+            if let Some(tracer) = tracer {
+                let _ = kill_process(tracer, Signal::KILL);
+            }
             let _ = child.wait();
         }
     }
