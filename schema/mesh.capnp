@@ -86,6 +86,18 @@ interface AgentSession {
   bulkTicket @1 () -> (ticket :Data);
   control @2 (control :AgentControl);
   # From an agent whose configuration allows it; a later one takes its place.
+  scraped @3 (targets :List(ScrapedTarget)) -> ();
+  # How targets fare that the agent scrapes: of all after a login, then of those
+  # that changed. Kept as long as the session. A target whose labels no series
+  # may have is passed over.
+}
+
+struct ScrapedTarget {
+  labels @0 :List(Batch.Label);    # those of its `up` but for the name
+  url @1 :Text;                    # empty: it is no longer scraped
+  error @2 :Text;                  # why the last scrape failed; empty: it did not
+  intervalMs @3 :UInt64;
+  timeoutMs @4 :UInt64;
 }
 
 interface AgentControl {

@@ -275,6 +275,10 @@ struct Target {
   durationMicros @3 :UInt64;       # of the last scrape; 0: not known
   intervalMs @4 :UInt64;           # between the last two samples; 0: not known
   isHost @5 :Bool;                 # seen by an agent on it
+  scrapeUrl @6 :Text;              # this and the next three as the agent says that
+  lastError @7 :Text;              # scrapes it; empty or 0: not known
+  scrapeIntervalMs @8 :UInt64;
+  scrapeTimeoutMs @9 :UInt64;
   enum Health {
     unknown @0;
     up @1;

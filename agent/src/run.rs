@@ -214,13 +214,13 @@ fn deliver(file: &Path, flags: &LogFlags, mode: Mode) -> Result<ExitCode, Failur
     let (Loaded { settings, sha256 }, _) = load(file, flags, Output::Stderr)?;
     let settings = Arc::new(settings);
     let counters = Arc::new(Counters::default());
-    let Running { queue, facts, thread } =
+    let Running { queue, facts, thread, scraped } =
         intake::start(settings.clone(), open_queue(&settings)?, mode, counters.clone())?;
     let code = on_runtime(async {
         let (_goal, goal) = watch::channel(Goal::DrainedOrRefused);
         // The queue is published once everything is collected.
         let mut collected = facts.clone();
-        let sender = Sender::new(settings.clone(), sha256, queue, facts, goal, counters);
+        let sender = Sender::new(settings.clone(), sha256, queue, facts, goal, counters).telling(scraped);
         let reached = sender.reached();
         let mut signals = Signals::new()?;
         let delivery = async {
@@ -251,7 +251,7 @@ fn daemon(file: &Path, flags: &LogFlags) -> Result<ExitCode, Failure> {
     let log = Arc::new(LogReload::new(file.to_owned(), flags.log_level.clone(), control, read));
     let counters = Arc::new(Counters::default());
     let outbox = open_queue(&settings)?;
-    let Running { queue, facts, thread } =
+    let Running { queue, facts, thread, scraped } =
         intake::start(settings.clone(), outbox, Mode::Daemon, counters.clone())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), agent_id = %settings.agent_id, "started");
     on_runtime(async {
@@ -265,7 +265,8 @@ fn daemon(file: &Path, flags: &LogFlags) -> Result<ExitCode, Failure> {
         });
         let (goal_tx, goal) = watch::channel(Goal::Forever);
         let sender =
-            Sender::new(settings.clone(), sha256, queue.clone(), facts.clone(), goal, counters.clone());
+            Sender::new(settings.clone(), sha256, queue.clone(), facts.clone(), goal, counters.clone())
+                .telling(scraped);
         let health = health::start(&settings, log, counters, facts).await;
         let mut sending = pin!(sender.run());
         let supervisor = Supervisor::from_env();

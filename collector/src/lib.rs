@@ -18,6 +18,7 @@ mod log_filter;
 mod metadata;
 mod own;
 mod query;
+mod scraped;
 mod session;
 pub mod settings;
 pub mod setup;
@@ -51,6 +52,7 @@ use ingest::{Core, CoreOptions, StoreMetrics};
 use metadata::Metadata;
 use own::HostWatch;
 use query::{Helpers, Pool, QueryContext};
+use scraped::ScrapedTargets;
 use session::{CollectorHost, Controls, Limiters};
 use settings::Settings;
 use spool::{Spool, SpoolOptions};
@@ -155,6 +157,7 @@ pub fn run(
         timeout: settings.query.timeout,
         dashboards,
         metadata: Metadata::new(telemetry.clone()),
+        scraped: ScrapedTargets::default(),
         started: unix_now(),
         retention: settings.storage.metrics_retention,
     });

@@ -35,42 +35,49 @@ pub fn write_list(from: &[Labels], mut to: capnp::struct_list::Builder<'_, label
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] when names are not sorted and unique, when a name or
-/// value is empty or too long, or when there are too many.
+/// As [`read_sent`].
 pub fn read_list(
     from: capnp::struct_list::Reader<'_, labels::Owned>,
     limits: &DecodeLimits,
 ) -> Result<Vec<Labels>, Error> {
-    let mut entries = Vec::with_capacity(from.len() as usize);
-    for entry in from {
-        let pairs = entry.get_pairs()?;
+    from.iter().map(|entry| read_sent(entry.get_pairs()?, limits)).collect()
+}
+
+/// Reads pairs that a peer sent.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] when names are not sorted and unique, when a name or
+/// value is empty or too long, or when there are too many.
+pub fn read_sent(
+    pairs: capnp::struct_list::Reader<'_, label::Owned>,
+    limits: &DecodeLimits,
+) -> Result<Labels, Error> {
+    ensure!(
+        pairs.len() <= limits.labels_per_series_max,
+        "{} labels in a series (at most {})",
+        pairs.len(),
+        limits.labels_per_series_max
+    );
+    let mut read = Vec::with_capacity(pairs.len() as usize);
+    let mut previous = "";
+    for pair in pairs {
+        let (name, value) = (pair.get_name()?.to_str()?, pair.get_value()?.to_str()?);
         ensure!(
-            pairs.len() <= limits.labels_per_series_max,
-            "{} labels in a series (at most {})",
-            pairs.len(),
-            limits.labels_per_series_max
+            !name.is_empty() && name.len() <= limits.label_name_bytes_max as usize,
+            "label name of {} bytes (1 to {})",
+            name.len(),
+            limits.label_name_bytes_max
         );
-        let mut read = Vec::with_capacity(pairs.len() as usize);
-        let mut previous = "";
-        for pair in pairs {
-            let (name, value) = (pair.get_name()?.to_str()?, pair.get_value()?.to_str()?);
-            ensure!(
-                !name.is_empty() && name.len() <= limits.label_name_bytes_max as usize,
-                "label name of {} bytes (1 to {})",
-                name.len(),
-                limits.label_name_bytes_max
-            );
-            ensure!(
-                !value.is_empty() && value.len() <= limits.label_value_bytes_max as usize,
-                "value of label {name} has {} bytes (1 to {})",
-                value.len(),
-                limits.label_value_bytes_max
-            );
-            ensure!(previous < name, "label {name} is repeated or out of order");
-            previous = name;
-            read.push((name, value));
-        }
-        entries.push(Labels::from_sorted(read.into_iter()));
+        ensure!(
+            !value.is_empty() && value.len() <= limits.label_value_bytes_max as usize,
+            "value of label {name} has {} bytes (1 to {})",
+            value.len(),
+            limits.label_value_bytes_max
+        );
+        ensure!(previous < name, "label {name} is repeated or out of order");
+        previous = name;
+        read.push((name, value));
     }
-    Ok(entries)
+    Ok(Labels::from_sorted(read.into_iter()))
 }

@@ -353,3 +353,36 @@ fn once_scrapes_once() {
     expect(&system, "app_temperature", 21.5);
     assert_eq!(target.heads().len(), 1);
 }
+
+#[test]
+fn why_a_scrape_fails_is_said_of_its_target() {
+    let target = Target::start(Does::Refuse("503 Service Unavailable"));
+    let mut system = system(&[job("app", &[&target], ", scrape_timeout = \"500ms\"")]);
+    system.start();
+    let expect = |health: &str, error: &str| {
+        eventually(&format!("the target is {health}"), SOON, || {
+            let answer = system.api.get("/api/v1/targets?scrapePool=app")?.json();
+            let of = &answer["data"]["activeTargets"][0];
+            let found =
+                ["health", "lastError", "scrapeInterval", "scrapeTimeout", "scrapeUrl"].map(|key| &of[key]);
+            let url = format!("http://{}/metrics", target.address());
+            if found == [health, error, "1s", "500ms", &url] { Ok(()) } else { Err(format!("{answer}")) }
+        });
+    };
+    expect("down", "answered 503 Service Unavailable");
+    target.does(Does::text(BODY));
+    expect("up", "");
+    // The next session is told again.
+    system.collector.kill();
+    target.does(Does::Refuse("404 Not Found"));
+    system.collector.start();
+    system.wait_collector();
+    expect("down", "answered 404 Not Found");
+    // What an agent said goes with its session, which it closes.
+    assert!(system.agents[0].process.stop().success());
+    eventually("only samples tell", SOON, || {
+        let answer = system.api.get("/api/v1/targets?scrapePool=app")?.json();
+        let error = &answer["data"]["activeTargets"][0]["lastError"];
+        if error == "the scrape failed" { Ok(()) } else { Err(format!("{answer}")) }
+    });
+}

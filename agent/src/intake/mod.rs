@@ -18,7 +18,7 @@ use crate::config::{Durability, Settings};
 use crate::counters::Counters;
 use crate::outbox::{Error, Outbox};
 use crate::queue_handle::{COMMANDS_MAX, Command, QueueFacts, QueueHandle};
-use crate::sources::scrape::{Finished, ScrapeSource};
+use crate::sources::scrape::{Finished, ScrapeSource, ScrapeStatus};
 pub use collect::Sources;
 
 /// How soon files are looked at again that had something to read, and that had
@@ -53,6 +53,8 @@ pub struct Running {
     pub queue: QueueHandle,
     pub facts: watch::Receiver<QueueFacts>,
     pub thread: std::thread::JoinHandle<()>,
+    /// Of the targets, if any are scraped.
+    pub scraped: ScrapeStatus,
 }
 
 struct Intake {
@@ -98,6 +100,7 @@ pub fn start(
     };
     let (tx, rx) = sync_channel(COMMANDS_MAX);
     let scrapes = start_scrapes(&settings, mode, tx.clone())?;
+    let scraped = scrapes.as_ref().map(ScrapeSource::status).unwrap_or_default();
     let (facts, facts_rx) = watch::channel(QueueFacts::default());
     let now = Instant::now();
     let due = Due { cycle: now, poll: now, discover: now, sync: now, trim: now };
@@ -114,7 +117,7 @@ pub fn start(
     };
     let thread =
         std::thread::Builder::new().name("intake".to_owned()).spawn(move || intake.run(mode, &rx))?;
-    Ok(Running { queue: QueueHandle::new(tx), facts: facts_rx, thread })
+    Ok(Running { queue: QueueHandle::new(tx), facts: facts_rx, thread, scraped })
 }
 
 /// Starts the scrape thread if there is anything to scrape. It ends when it

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::Settings;
 use crate::counters::Counters;
 use crate::queue_handle::{Command, QueueFacts, QueueGone, QueueHandle};
+use crate::sources::scrape::ScrapeStatus;
 use session::Ended;
 
 /// Waits after an unreachable or lost collector: uniform below these.
@@ -65,6 +66,7 @@ pub struct Sender {
     goal: watch::Receiver<Goal>,
     reached: watch::Sender<Reached>,
     counters: Arc<Counters>,
+    scraped: ScrapeStatus,
     started: Instant,
     config_sha256: [u8; 32],
     hurry: Rc<Notify>,
@@ -106,11 +108,17 @@ impl Sender {
             goal,
             reached,
             counters,
+            scraped: ScrapeStatus::default(),
             started: Instant::now(),
             config_sha256,
             hurry: Rc::default(),
             trouble: None,
         }
+    }
+
+    /// Also tells each collector how targets fare.
+    pub fn telling(self, scraped: ScrapeStatus) -> Self {
+        Sender { scraped, ..self }
     }
 
     /// How far the sender gets, to look at when it was cut short.

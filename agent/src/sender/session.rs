@@ -24,8 +24,13 @@ use crate::counters::Counters;
 use crate::delivery::{Delivery, Outcome, Receipt, Step};
 use crate::outbox::Hole;
 use crate::queue_handle::{Command, QueueFacts, QueueGone, QueueHandle};
+use crate::sources::scrape::ScrapeStatus;
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is looked whether something is to be said of targets, and how
+/// much in one call: collectors take 256 KiB.
+const SCRAPED_INTERVAL: Duration = Duration::from_secs(2);
+const SCRAPED_BYTES_MAX: usize = 64 * 1024;
 /// A collector that answers nothing for this long is gone, whatever the
 /// connection says: a killed one cannot say that it is.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -95,11 +100,13 @@ pub async fn run(sender: &mut Sender, connected: Connected) -> Result<Ended, Que
                 tokio::task::spawn_local(control::hand_out(agent.clone(), control));
             }
             let heartbeats = heartbeats(&agent, sender.facts.clone(), &sender.counters, sender.started);
+            let scraped = tell_scraped(&agent, &sender.scraped);
             let can_return = pin!(connected.can_return());
             sender.counters.has_session.store(true, Ordering::Relaxed);
             let ended = tokio::select! {
                 ended = session.deliver(can_return) => ended,
                 error = heartbeats => Ok(ended_by(&error)),
+                error = scraped => Ok(ended_by(&error)),
                 closing = connected.closed() => Ok(closed_by(&closing)),
             };
             sender.counters.has_session.store(false, Ordering::Relaxed);
@@ -336,6 +343,27 @@ async fn heartbeats(
             Err(error) => return error,
         }
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+    }
+}
+
+/// Tells how targets fare, whenever that changed, until it fails.
+async fn tell_scraped(agent: &agent_session::Client, status: &ScrapeStatus) -> capnp::Error {
+    let mut told = 0;
+    loop {
+        let (changed, version) = status.changed_after(told, SCRAPED_BYTES_MAX);
+        if !changed.is_empty() {
+            match deadline(wire::scraped(agent, &changed)).await {
+                Ok(()) => {
+                    told = version;
+                    continue;
+                }
+                // An older collector shows what the samples tell.
+                Err(error) if error.kind == capnp::ErrorKind::Unimplemented => std::future::pending().await,
+                Err(error) if is_passing(&code_of(&error)) => {}
+                Err(error) => return error,
+            }
+        }
+        tokio::time::sleep(SCRAPED_INTERVAL).await;
     }
 }
 

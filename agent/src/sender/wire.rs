@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use lm_mesh::{Attachment, Connected};
+use lm_model::Labels;
 use lm_schema::batch::{self, BatchHeader};
 use lm_schema::mesh_capnp::{agent_session, batch_sink, define_outcome, receipt};
 
 use crate::delivery::{Outcome, Outgoing, Receipt};
 use crate::queue_handle::{DictionaryPart, QueueFacts};
+use crate::sources::scrape::TargetStatus;
 
 /// Opens the bulk stream.
 pub async fn open_sink(
@@ -77,6 +79,27 @@ pub async fn define(sink: &batch_sink::Client, part: &DictionaryPart) -> Result<
         define_outcome::Rejected(reason) => Defined::Rejected(reason?.to_string()?),
         define_outcome::RetryAfterMs(wait) => Defined::RetryAfter(Duration::from_millis(wait.into())),
     })
+}
+
+/// Tells how targets fare.
+pub async fn scraped(
+    agent: &agent_session::Client,
+    targets: &[(Labels, Option<TargetStatus>)],
+) -> Result<(), capnp::Error> {
+    let mut request = agent.scraped_request();
+    let mut list = request.get().init_targets(targets.len() as u32);
+    for (index, (labels, status)) in targets.iter().enumerate() {
+        let mut to = list.reborrow().get(index as u32);
+        if let Some(status) = status {
+            to.set_url(&status.url[..]);
+            to.set_error(&status.error[..]);
+            to.set_interval_ms(status.interval.as_millis() as u64);
+            to.set_timeout_ms(status.timeout.as_millis() as u64);
+        }
+        lm_schema::labels::write_pairs(labels, to.init_labels(labels.len() as u32));
+    }
+    request.send().promise.await?;
+    Ok(())
 }
 
 /// Reports the queue; answers the collector's clock in milliseconds.

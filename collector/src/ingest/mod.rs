@@ -22,6 +22,6 @@ mod writers;
 pub use apply::StoreMetrics;
 pub use group::{Core, CoreOptions};
 pub use handle::{Define, DefineOutcome, IngestHandle, Push, Receipt, ReceiptOutcome, Unreadable, start};
-pub use stamp::{COLLECTOR, INSTANCE, OWN, PATTERN_END, stamp, stamp_with, stamp_writer};
+pub use stamp::{COLLECTOR, INSTANCE, OWN, PATTERN_END, stamp, stamp_with, stamp_writer, stamped};
 pub use watermarks::{Account, Lost, Watermarks};
 pub use writers::{WRITER_PREFIX, Write, Written};

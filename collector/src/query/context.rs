@@ -14,6 +14,7 @@ use crate::access::AgentScopes;
 use crate::dashboards::Dashboards;
 use crate::ingest::IngestHandle;
 use crate::metadata::Metadata;
+use crate::scraped::ScrapedTargets;
 use crate::store::Store;
 
 /// What every reader of this collector shares.
@@ -27,6 +28,7 @@ pub struct QueryContext {
     pub timeout: Duration,
     pub dashboards: Dashboards,
     pub metadata: Metadata,
+    pub scraped: ScrapedTargets,
     /// When the process began.
     pub started: Timestamp,
     /// How long samples are kept.

@@ -341,7 +341,8 @@ impl reader::Server for ReaderServer {
             .map_err(exception)?;
         let mut list = results.get().init_targets(found.len() as u32);
         for (index, target) in found.iter().enumerate() {
-            target.write(list.reborrow().get(index as u32));
+            let said = self.context.scraped.get(&target.labels).unwrap_or_default();
+            target.write(&said, list.reborrow().get(index as u32));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use lm_tsdb::db::DbError;
 
 use super::failed::{Failed, bad_data};
 use super::scope::ReadScope;
+use crate::scraped::ScrapedTarget;
 use crate::store::Store;
 
 /// How old the last sample of a target may be, as for any instant query.
@@ -103,7 +104,12 @@ fn latest(
 }
 
 impl Target {
-    pub fn write(&self, mut to: target::Builder<'_>) {
+    /// With what its agent `said` of it.
+    pub fn write(&self, said: &ScrapedTarget, mut to: target::Builder<'_>) {
+        to.set_scrape_url(&said.url[..]);
+        to.set_last_error(&said.error[..]);
+        to.set_scrape_interval_ms(said.interval_ms);
+        to.set_scrape_timeout_ms(said.timeout_ms);
         to.set_health(self.health);
         to.set_is_host(self.is_host);
         to.set_last_sample_unix_ms(self.last.as_millis());

@@ -21,6 +21,7 @@ use crate::access::AgentScopes;
 use crate::dashboards::Dashboards;
 use crate::ingest::{Core, CoreOptions, IngestHandle, Push, Unreadable, stamp};
 use crate::metadata::Metadata;
+use crate::scraped::ScrapedTargets;
 use crate::spool::{Spool, SpoolOptions};
 use crate::store::{Store, testing};
 use crate::tail::{Notice, TailEvent};
@@ -306,6 +307,7 @@ fn reader(store: Arc<Store>, selector: Vec<Matcher>) -> reader::Client {
         timeout: Duration::from_secs(30),
         dashboards: Dashboards::load(&Default::default(), Path::new("test")).unwrap(),
         metadata: Metadata::default(),
+        scraped: ScrapedTargets::default(),
         started: Timestamp::from_millis(1_000),
         retention: Duration::from_secs(3600),
     });

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use lm_mesh::{AgentReport, Attachment, Grant, Peer, Principal, Terms};
 use lm_model::{BatchId, Labels, Stream};
 use lm_schema::batch::{BatchHeader, read_dictionary, read_incarnation, read_stream};
+use lm_schema::labels::read_sent;
 use lm_schema::mesh_capnp::{agent_session, batch_sink, define_outcome, receipt};
 use lm_schema::{DecodeLimits, Error, batch_capnp};
 
 use super::CollectorHost;
 use super::rates::{Cost, Limiter};
 use crate::faults::Mutant;
-use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable, stamp_with};
+use crate::ingest::{Define, DefineOutcome, Push, Receipt, ReceiptOutcome, Unreadable, stamp_with, stamped};
+use crate::scraped::ScrapedTarget;
 use crate::unix_now;
 
 pub struct AgentServer {
@@ -54,6 +56,12 @@ impl AgentServer {
     }
 }
 
+impl Drop for AgentServer {
+    fn drop(&mut self) {
+        self.host.queries.scraped.forget(self.peer.session.id);
+    }
+}
+
 impl agent_session::Server for AgentServer {
     async fn heartbeat(
         self: Rc<Self>,
@@ -82,6 +90,27 @@ impl agent_session::Server for AgentServer {
     ) -> Result<(), capnp::Error> {
         let control = params.get()?.get_control()?;
         self.host.controls.take(&self.scope.agent, &self.grant, control);
+        Ok(())
+    }
+
+    async fn scraped(
+        self: Rc<Self>,
+        params: agent_session::ScrapedParams,
+        _: agent_session::ScrapedResults,
+    ) -> Result<(), capnp::Error> {
+        let scraped = &self.host.queries.scraped;
+        for target in params.get()?.get_targets()? {
+            // Its series are refused too, which is said elsewhere.
+            let Ok(sent) = read_sent(target.get_labels()?, &self.host.limits) else { continue };
+            let labels = stamped(&sent, &self.scope.stamp);
+            let (url, error) = (target.get_url()?.to_str()?, target.get_error()?.to_str()?);
+            if url.is_empty() {
+                scraped.remove(&labels);
+                continue;
+            }
+            let said = ScrapedTarget::new(url, error, target.get_interval_ms(), target.get_timeout_ms());
+            scraped.set(self.peer.session.id, labels, said);
+        }
         Ok(())
     }
 

@@ -62,12 +62,15 @@ pub(super) fn targets(
         push_labels(&mut to, labels.iter().copied());
         to.extend_from_slice(br#","scrapePool":"#);
         push_string(&mut to, job);
-        // An agent reads its host; nobody calls it there.
-        let (url, trouble) = if of.get_is_host() {
-            (format!("agent://{instance}/"), "the agent has no session with the collector")
-        } else {
-            (format!("http://{instance}/metrics"), "the scrape failed")
+        // An agent reads its host; nobody calls it there. Of a target that it
+        // scrapes it says more than samples do.
+        let (said_url, said_error) = (of.get_scrape_url()?.to_str()?, of.get_last_error()?.to_str()?);
+        let (url, trouble) = match (of.get_is_host(), said_error) {
+            (true, _) => (format!("agent://{instance}/"), "the agent has no session with the collector"),
+            (false, "") => (format!("http://{instance}/metrics"), "the scrape failed"),
+            (false, error) => (String::new(), error),
         };
+        let url = if said_url.is_empty() { url } else { said_url.to_owned() };
         for key in ["scrapeUrl", "globalUrl"] {
             let _ = write!(to, r#","{key}":"#);
             push_string(&mut to, &url);
@@ -77,14 +80,15 @@ pub(super) fn targets(
             Health::Down => ("down", trouble),
             Health::Unknown => ("unknown", ""),
         };
-        let _ =
-            write!(to, r#","lastError":"{error}","lastScrape":"{}""#, rfc3339(of.get_last_sample_unix_ms()));
+        to.extend_from_slice(br#","lastError":"#);
+        push_string(&mut to, error);
+        let _ = write!(to, r#","lastScrape":"{}""#, rfc3339(of.get_last_sample_unix_ms()));
         let _ = write!(to, r#","lastScrapeDuration":{}"#, of.get_duration_micros() as f64 / 1e6);
-        let interval = duration(of.get_interval_ms());
-        let _ = write!(
-            to,
-            r#","health":"{health}","scrapeInterval":"{interval}","scrapeTimeout":"{interval}"}}"#
-        );
+        let or = |said: u64, seen: u64| duration(if said > 0 { said } else { seen });
+        let interval = or(of.get_scrape_interval_ms(), of.get_interval_ms());
+        let timeout = or(of.get_scrape_timeout_ms(), of.get_interval_ms());
+        let _ =
+            write!(to, r#","health":"{health}","scrapeInterval":"{interval}","scrapeTimeout":"{timeout}"}}"#);
     }
     to.extend_from_slice(br#"],"droppedTargets":[],"droppedTargetCounts":{}}}"#);
     Ok(to)

@@ -24,13 +24,15 @@ async fn targets_are_hosts_and_what_is_scraped() {
     let world = World::new().await;
     let host = r#"{"discoveredLabels":{"__address__":"web-1","job":"node"},"labels":{"instance":"web-1","job":"node"},"scrapePool":"node","scrapeUrl":"agent://web-1/","globalUrl":"agent://web-1/","lastError":"","lastScrape":"2023-11-14T22:13:20.123Z","lastScrapeDuration":0.0025,"health":"up","scrapeInterval":"15s","scrapeTimeout":"15s"}"#;
     let scraped = r#"{"discoveredLabels":{"__address__":"h:9","job":"app"},"labels":{"instance":"h:9","job":"app"},"scrapePool":"app","scrapeUrl":"http://h:9/metrics","globalUrl":"http://h:9/metrics","lastError":"the scrape failed","lastScrape":"2023-11-14T22:13:20.123Z","lastScrapeDuration":0.0025,"health":"down","scrapeInterval":"15s","scrapeTimeout":"15s"}"#;
+    // Of this one its agent has said more.
+    let told = r#"{"discoveredLabels":{"__address__":"h:8","job":"db"},"labels":{"instance":"h:8","job":"db"},"scrapePool":"db","scrapeUrl":"https://h:8/m?a=1","globalUrl":"https://h:8/m?a=1","lastError":"cannot connect: \"no\"","lastScrape":"2023-11-14T22:13:20.123Z","lastScrapeDuration":0.0025,"health":"down","scrapeInterval":"30s","scrapeTimeout":"10s"}"#;
     let check = async |query: &str, expected: &str| {
         let expected = format!(
             r#"{{"status":"success","data":{{"activeTargets":[{expected}],"droppedTargets":[],"droppedTargetCounts":{{}}}}}}"#
         );
         assert_eq!(world.get(&format!("/api/v1/targets{query}")).await.text(), expected);
     };
-    check("", &format!("{host},{scraped}")).await;
+    check("", &format!("{host},{scraped},{told}")).await;
     check("?state=active&scrapePool=app", scraped).await;
     check("?state=dropped", "").await;
     assert_eq!(world.get("/api/v1/targets?state=x").await.failed().0, 400);

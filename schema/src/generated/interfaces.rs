@@ -10,6 +10,7 @@ pub static INTERFACES: &[Interface] = &[
         Method { name: "heartbeat", signature: "(facts :AgentFacts) -> (directives :Directives)", doc: "" },
         Method { name: "bulkTicket", signature: "() -> (ticket :Data)", doc: "" },
         Method { name: "control", signature: "(control :AgentControl) -> ()", doc: "From an agent whose configuration allows it; a later one takes its place." },
+        Method { name: "scraped", signature: "(targets :List(ScrapedTarget)) -> ()", doc: "How targets fare that the agent scrapes: of all after a login, then of those\nthat changed. Kept as long as the session. A target whose labels no series\nmay have is passed over." },
     ] },
     Interface { name: "Attach", id: 0xfa3a8118b0105183, doc: "Bootstrap of every other stream of the connection. A ticket works once,\nwithin ten seconds, on the connection that it was issued to.", methods: &[
         Method { name: "attach", signature: "(ticket :Data) -> (attached :Attached)", doc: "" },

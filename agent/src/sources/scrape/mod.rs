@@ -15,10 +15,12 @@ mod job;
 mod relabel;
 mod report;
 mod series;
+mod status;
 mod target;
 mod thread;
 
 pub use job::{Credentials, Job, JobLimits, Protocol, Scheme};
 pub use relabel::{Action, Pattern, Rule};
 pub use series::ScrapedSample;
+pub use status::{ScrapeStatus, TargetStatus};
 pub use thread::{Finished, ScrapeSource};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lm_model::Timestamp;
+use lm_model::{Labels, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
@@ -16,6 +16,7 @@ use super::job::Job;
 use super::relabel::LabelMap;
 use super::report::{Facts, Report};
 use super::series::{Counts, ScrapedSample, TargetSeries};
+use super::status::{ScrapeStatus, TargetStatus};
 use super::target::Target;
 
 /// Targets of all jobs: each has a task and a connection.
@@ -36,6 +37,7 @@ pub struct Finished(pub Vec<ScrapedSample>);
 
 /// A running scrape thread. It ends when this is dropped.
 pub struct ScrapeSource {
+    status: ScrapeStatus,
     finished: mpsc::Receiver<Finished>,
     _stop: oneshot::Sender<()>,
 }
@@ -74,13 +76,21 @@ impl ScrapeSource {
             .max_blocking_threads(RESOLVERS_MAX)
             .thread_keep_alive(Duration::from_secs(1))
             .build()?;
+        let status = ScrapeStatus::default();
+        let told = status.clone();
         std::thread::Builder::new().name("scrape".to_owned()).spawn(move || {
-            let shared = Rc::new(Shared { pace, finished: tx, wake, budget: Budget::new(BODIES_BYTES_MAX) });
+            let budget = Budget::new(BODIES_BYTES_MAX);
+            let shared = Rc::new(Shared { pace, finished: tx, wake, budget, status: told });
             LocalSet::new().block_on(&runtime, run(jobs, shared, stopped));
             // A resolver may still be at it.
             runtime.shutdown_background();
         })?;
-        Ok(ScrapeSource { finished, _stop: stop })
+        Ok(ScrapeSource { status, finished, _stop: stop })
+    }
+
+    /// How the targets fare.
+    pub fn status(&self) -> ScrapeStatus {
+        self.status.clone()
     }
 
     /// What is done, without waiting.
@@ -101,6 +111,7 @@ struct Shared<W> {
     finished: mpsc::Sender<Finished>,
     wake: W,
     budget: Budget,
+    status: ScrapeStatus,
 }
 
 /// A target's task. Dropping `_gone` ends it, and its series.
@@ -203,6 +214,7 @@ async fn scrape_target<W: Fn()>(
 ) {
     let mut scraper = Scraper {
         client: Client::new(job.clone(), target.clone()),
+        labels: Labels::from_pairs(target.labels.clone()),
         report: Report::new(&job, &target.labels),
         series: TargetSeries::default(),
         trouble: String::new(),
@@ -247,6 +259,8 @@ struct Scraper<W> {
     shared: Rc<Shared<W>>,
     job: Rc<Job>,
     target: Target,
+    /// Of the target, as its series have them.
+    labels: Labels,
     client: Client,
     report: Report,
     series: TargetSeries,
@@ -276,11 +290,16 @@ impl<W: Fn()> Scraper<W> {
         self.report.write(&self.job, &facts, time, &mut samples);
         room.send(Finished(samples));
         (self.shared.wake)();
-        self.log(taken.err().unwrap_or_default(), &counts);
+        let trouble = taken.err().unwrap_or_default();
+        let (interval, timeout) = (self.job.interval, self.job.timeout);
+        let status = TargetStatus { url: self.target.url(), interval, timeout, error: trouble.clone() };
+        self.shared.status.set(&self.labels, status);
+        self.log(trouble, &counts);
     }
 
     /// Says that the target and its series are gone.
     async fn end(&mut self) {
+        self.shared.status.remove(&self.labels);
         let Ok(room) = self.shared.finished.reserve().await else { return };
         let (time, mut samples) = (now(), Vec::new());
         self.series.end(time, &mut samples);

@@ -179,14 +179,21 @@ impl reader::Server for FakeReader {
         _: reader::TargetsParams,
         mut results: reader::TargetsResults,
     ) -> Result<(), capnp::Error> {
-        let mut list = results.get().init_targets(2);
-        for (index, (job, instance)) in [("node", "web-1"), ("app", "h:9")].into_iter().enumerate() {
+        let targets = [("node", "web-1"), ("app", "h:9"), ("db", "h:8")];
+        let mut list = results.get().init_targets(targets.len() as u32);
+        for (index, (job, instance)) in targets.into_iter().enumerate() {
             let mut of = list.reborrow().get(index as u32);
             of.set_is_host(job == "node");
             of.set_health(if job == "node" { target::Health::Up } else { target::Health::Down });
             of.set_last_sample_unix_ms(1_700_000_000_123);
             of.set_interval_ms(15_000);
             of.set_duration_micros(2_500);
+            if job == "db" {
+                of.set_scrape_url("https://h:8/m?a=1");
+                of.set_last_error("cannot connect: \"no\"");
+                of.set_scrape_interval_ms(30_000);
+                of.set_scrape_timeout_ms(10_000);
+            }
             let mut labels = of.init_labels(2);
             labels.reborrow().get(0).set_name("instance");
             labels.reborrow().get(0).set_value(instance);
