@@ -11,7 +11,7 @@ use capnp::capability::{Client, FromClientHook};
 use lm_mesh::{Attachment, Connected, Granted};
 use lm_schema::batch_capnp::batch;
 use lm_schema::interfaces::INTERFACES;
-use lm_schema::mesh_capnp::{authenticated, grant};
+use lm_schema::mesh_capnp::{authenticated, grant, user_gate};
 use lm_schema::operator_capnp::session_facts;
 use lm_schema::query_capnp::answer;
 use lm_tests::mesh::{MeshConfig, MeshSession, block_on, code_of};
@@ -84,13 +84,9 @@ async fn hold(system: &System) -> Held {
     let Granted::Gateway(session) = gateway.granted.clone() else { panic!("not a gateway") };
     clients.insert("GatewaySession", untyped(session.clone()));
     let ticket = session.query_ticket_request().send().promise.await.unwrap();
-    let ticket = ticket.get().unwrap().get_ticket().unwrap().to_vec();
-    let Attachment::Users(users) = gateway.attach(&ticket).await.unwrap() else { panic!("not users") };
+    let users = gate(&gateway, ticket.get().unwrap().get_ticket().unwrap()).await;
     clients.insert("UserGate", untyped(users.clone()));
-    let mut request = users.authenticate_request();
-    let token = fs::read_to_string(system.path("query-token")).unwrap();
-    request.get().init_credential().set_bearer(token.trim());
-    let response = request.send().promise.await.unwrap();
+    let response = authenticate(system, &users, "query-token").await;
     let authenticated::User(user) = response.get().unwrap().get_result().unwrap().which().unwrap() else {
         panic!("refused")
     };
@@ -105,7 +101,30 @@ async fn hold(system: &System) -> Held {
     clients.insert("Cursor", untyped(opened.unwrap().get_cursor().unwrap()));
     let tail = reader.tail_request().send().promise.await.unwrap();
     clients.insert("Tail", untyped(tail.get().unwrap().get_tail().unwrap()));
+    let ticket = session.write_ticket_request().send().promise.await.unwrap();
+    let users = gate(&gateway, ticket.get().unwrap().get_ticket().unwrap()).await;
+    let response = authenticate(system, &users, "write-token").await;
+    let authenticated::User(user) = response.get().unwrap().get_result().unwrap().which().unwrap() else {
+        panic!("refused")
+    };
+    clients.insert("Writer", untyped(user.unwrap().get_writer().unwrap()));
     Held { clients, _sessions: vec![agent.connected, operator.connected, gateway] }
+}
+
+async fn gate(gateway: &Connected, ticket: &[u8]) -> user_gate::Client {
+    let Attachment::Users(users) = gateway.attach(ticket).await.unwrap() else { panic!("not users") };
+    users
+}
+
+async fn authenticate(
+    system: &System,
+    users: &user_gate::Client,
+    token_file: &str,
+) -> capnp::capability::Response<user_gate::authenticate_results::Owned> {
+    let mut request = users.authenticate_request();
+    let token = fs::read_to_string(system.path(token_file)).unwrap();
+    request.get().init_credential().set_bearer(token.trim());
+    request.send().promise.await.unwrap()
 }
 
 fn untyped(client: impl FromClientHook) -> Client {
