@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod http;
 pub mod mesh;
 pub mod namespace;
+pub mod node;
 pub mod operator;
 pub mod ports;
 pub mod process;

@@ -281,6 +281,17 @@ impl Service {
         Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// SIGTERM, without waiting for what follows.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        self.note("SIGTERM");
+    }
+
     /// SIGTERM, and the exit status.
     ///
     /// # Panics
