@@ -30,7 +30,7 @@ struct Batch {
   sequence @3 :UInt64;             # first sequence that this covers
   sequenceEnd @4 :UInt64;          # exclusive; sequence + 1 but for a loss
   kind @5 :Kind;
-  itemCount @6 :UInt32;            # samples, lines, events; of a loss: 0
+  itemCount @6 :UInt32;            # samples, histograms, lines, events; of a loss: 0
   itemsBefore @7 :UInt64;          # items of this stream and incarnation before this batch
   timeMinUnixMs @8 :Int64;
   timeMaxUnixMs @9 :Int64;
@@ -46,7 +46,7 @@ struct Batch {
     logs @1;
     loss @2;
     events @3;
-    histograms @4;                 # reserved
+    histograms @4;
   }
 }
 
@@ -59,7 +59,8 @@ struct BatchBody {
     logs @2 :Logs;
     loss @3 :Loss;
     events @4 :List(Event);
-    # Room: histograms, exemplars.
+    histograms @5 :Histograms;
+    # Room: exemplars.
   }
 }
 
@@ -79,6 +80,14 @@ struct Samples {
   lengths @1 :List(UInt32);
   references @2 :List(UInt32);
   values @3 :List(Float64);
+}
+
+struct Histograms {
+  # Native histograms, in the columns of samples.
+  timesUnixMs @0 :List(Int64);
+  lengths @1 :List(UInt32);
+  references @2 :List(UInt32);
+  values @3 :List(NativeHistogram);
 }
 
 struct NativeHistogram {

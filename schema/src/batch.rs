@@ -10,10 +10,14 @@
 //! plain fields; [`decode_body`] checks everything that a batch claims.
 //! `docs/formats/batch.md` draws the bytes.
 
+use std::sync::Arc;
+
 use lm_model::{BatchId, Incarnation, Labels, Loss, LossReason, Stream, Timestamp};
 
 use crate::batch_capnp::{self as wire, batch, batch_body};
+pub use crate::columns::{Columns, HistogramColumns, SampleColumns};
 use crate::error::ensure;
+use crate::histogram::{read_histogram, write_histogram};
 use crate::{BATCH_VERSION, DecodeLimits, Error, Invalid, labels};
 
 /// What a batch holds.
@@ -23,6 +27,19 @@ pub enum Kind {
     Logs,
     Loss,
     Events,
+    Histograms,
+}
+
+impl Kind {
+    /// Whether its items are stored as samples of series.
+    pub fn has_samples(self) -> bool {
+        matches!(self, Kind::Samples | Kind::Histograms)
+    }
+
+    /// Whether its items refer to a dictionary.
+    pub fn has_references(self) -> bool {
+        self.has_samples() || self == Kind::Logs
+    }
 }
 
 /// How a body's bytes are encoded.
@@ -50,52 +67,6 @@ pub struct BatchHeader {
     pub codec: Codec,
     pub raw_bytes: u32,
     pub body_crc32c: u32,
-}
-
-/// Samples as columns: scrape `i` has `lengths[i]` consecutive entries of
-/// `references` and `values`, all at `times[i]`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SampleColumns {
-    pub times: Vec<Timestamp>,
-    pub lengths: Vec<u32>,
-    pub references: Vec<u32>,
-    pub values: Vec<f64>,
-}
-
-impl SampleColumns {
-    /// Appends a value; one at the same time as the value before belongs to
-    /// the same scrape.
-    pub fn push(&mut self, time: Timestamp, reference: u32, value: f64) {
-        match self.lengths.last_mut().filter(|_| self.times.last() == Some(&time)) {
-            Some(length) => *length += 1,
-            None => {
-                self.times.push(time);
-                self.lengths.push(1);
-            }
-        }
-        self.references.push(reference);
-        self.values.push(value);
-    }
-
-    /// The first `count` values.
-    pub fn before(&self, count: usize) -> SampleColumns {
-        let mut columns = SampleColumns {
-            references: self.references[..count].to_vec(),
-            values: self.values[..count].to_vec(),
-            ..SampleColumns::default()
-        };
-        let mut left = count;
-        for (time, length) in self.times.iter().zip(&self.lengths) {
-            if left == 0 {
-                break;
-            }
-            let length = (*length as usize).min(left);
-            columns.times.push(*time);
-            columns.lengths.push(length as u32);
-            left -= length;
-        }
-        columns
-    }
 }
 
 /// Bytes of the entries of one epoch of a writer, as [`entries_bytes`] counts:
@@ -173,6 +144,7 @@ pub enum EventKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     Samples(SampleColumns),
+    Histograms(HistogramColumns),
     Logs(LogColumns),
     Events(Vec<Event>),
     Loss { items: u64, bytes: u64, reason: LossReason },
@@ -182,18 +154,29 @@ impl Body {
     pub fn kind(&self) -> Kind {
         match self {
             Body::Samples(_) => Kind::Samples,
+            Body::Histograms(_) => Kind::Histograms,
             Body::Logs(_) => Kind::Logs,
             Body::Events(_) => Kind::Events,
             Body::Loss { .. } => Kind::Loss,
         }
     }
 
-    fn item_count(&self) -> usize {
+    pub fn item_count(&self) -> usize {
         match self {
             Body::Samples(columns) => columns.values.len(),
+            Body::Histograms(columns) => columns.values.len(),
             Body::Logs(columns) => columns.len(),
             Body::Events(events) => events.len(),
             Body::Loss { .. } => 0,
+        }
+    }
+
+    /// The series of each sample or histogram; of other bodies none.
+    pub fn series(&self) -> &[u32] {
+        match self {
+            Body::Samples(columns) => &columns.references,
+            Body::Histograms(columns) => &columns.references,
+            Body::Logs(_) | Body::Events(_) | Body::Loss { .. } => &[],
         }
     }
 
@@ -201,6 +184,7 @@ impl Body {
     fn time_span(&self) -> (Timestamp, Timestamp) {
         let times: &mut dyn Iterator<Item = Timestamp> = match self {
             Body::Samples(columns) => &mut columns.times.iter().copied(),
+            Body::Histograms(columns) => &mut columns.times.iter().copied(),
             Body::Logs(columns) => &mut columns.times_unix_nano.iter().map(|t| Timestamp::from_nanos(*t)),
             Body::Events(events) => &mut events.iter().map(|event| event.time),
             Body::Loss { .. } => &mut std::iter::empty(),
@@ -277,6 +261,19 @@ fn body_message(new_entries: &[Labels], body: &Body) -> Vec<u8> {
             let _ = samples.set_lengths(&columns.lengths[..]);
             let _ = samples.set_references(&columns.references[..]);
             let _ = samples.set_values(&columns.values[..]);
+        }
+        Body::Histograms(columns) => {
+            let mut histograms = root.init_histograms();
+            let mut times = histograms.reborrow().init_times_unix_ms(columns.times.len() as u32);
+            for (index, time) in columns.times.iter().enumerate() {
+                times.set(index as u32, time.as_millis());
+            }
+            let _ = histograms.set_lengths(&columns.lengths[..]);
+            let _ = histograms.set_references(&columns.references[..]);
+            let mut values = histograms.init_values(columns.values.len() as u32);
+            for (index, histogram) in columns.values.iter().enumerate() {
+                write_histogram(histogram, values.reborrow().get(index as u32));
+            }
         }
         Body::Logs(columns) => {
             let mut logs = root.init_logs();
@@ -356,6 +353,7 @@ impl BatchHeader {
             Kind::Logs => batch::Kind::Logs,
             Kind::Loss => batch::Kind::Loss,
             Kind::Events => batch::Kind::Events,
+            Kind::Histograms => batch::Kind::Histograms,
         });
         to.set_item_count(self.item_count);
         to.set_items_before(self.items_before);
@@ -394,9 +392,7 @@ impl BatchHeader {
                 batch::Kind::Logs => Kind::Logs,
                 batch::Kind::Loss => Kind::Loss,
                 batch::Kind::Events => Kind::Events,
-                batch::Kind::Histograms => {
-                    return Err(Invalid::new("batches of histograms are not understood yet").into());
-                }
+                batch::Kind::Histograms => Kind::Histograms,
             },
             item_count: from.get_item_count(),
             items_before: from.get_items_before(),
@@ -426,7 +422,7 @@ impl BatchHeader {
             matches!(
                 (header.kind, header.id.stream),
                 (Kind::Loss, _)
-                    | (Kind::Samples, Stream::Metrics)
+                    | (Kind::Samples | Kind::Histograms, Stream::Metrics)
                     | (Kind::Logs, Stream::Logs)
                     | (Kind::Events, Stream::Events)
             ),
@@ -521,6 +517,9 @@ pub fn decode_body(
 
     let body = match root.which()? {
         batch_body::Samples(samples) => Body::Samples(read_samples(samples?, references_end, limits)?),
+        batch_body::Histograms(histograms) => {
+            Body::Histograms(read_histograms(histograms?, references_end, limits)?)
+        }
         batch_body::Logs(logs) => Body::Logs(read_logs(logs?, references_end, limits)?),
         batch_body::Events(events) => Body::Events(read_events(events?, limits)?),
         batch_body::Loss(loss) => {
@@ -548,29 +547,68 @@ fn read_samples(
     references_end: u32,
     limits: &DecodeLimits,
 ) -> Result<SampleColumns, Error> {
-    let (times, lengths) = (from.get_times_unix_ms()?, from.get_lengths()?);
-    let (references, values) = (from.get_references()?, from.get_values()?);
-    ensure!(times.len() == lengths.len(), "{} times for {} scrapes", times.len(), lengths.len());
-    ensure!(references.len() == values.len(), "{} references for {} values", references.len(), values.len());
-    ensure!(
-        values.len() <= limits.samples_per_batch_max,
-        "{} samples (at most {})",
-        values.len(),
-        limits.samples_per_batch_max
-    );
-    let total: u64 = lengths.iter().map(u64::from).sum();
-    ensure!(total == u64::from(values.len()), "scrapes of {total} samples hold {}", values.len());
-    let columns = SampleColumns {
-        times: times.iter().map(Timestamp::from_millis).collect(),
-        lengths: lengths.iter().collect(),
-        references: references.iter().collect(),
-        values: values.iter().collect(),
+    let values = from.get_values()?;
+    let places = Places {
+        times: from.get_times_unix_ms()?,
+        lengths: from.get_lengths()?,
+        references: from.get_references()?,
     };
-    ensure!(
-        columns.references.iter().all(|reference| *reference < references_end),
-        "reference outside the dictionary of {references_end}"
-    );
-    Ok(columns)
+    places.check(values.len(), references_end, limits)?;
+    Ok(places.columns(values.iter().collect()))
+}
+
+fn read_histograms(
+    from: wire::histograms::Reader<'_>,
+    references_end: u32,
+    limits: &DecodeLimits,
+) -> Result<HistogramColumns, Error> {
+    let values = from.get_values()?;
+    let places = Places {
+        times: from.get_times_unix_ms()?,
+        lengths: from.get_lengths()?,
+        references: from.get_references()?,
+    };
+    // A list of empty structs takes no bytes: its length counts only once it
+    // is that of a column that does.
+    places.check(values.len(), references_end, limits)?;
+    let histograms = values.iter().map(|value| read_histogram(value).map(Arc::new));
+    Ok(places.columns(histograms.collect::<Result<_, _>>()?))
+}
+
+/// When each value of a batch was, and of which series.
+struct Places<'a> {
+    times: capnp::primitive_list::Reader<'a, i64>,
+    lengths: capnp::primitive_list::Reader<'a, u32>,
+    references: capnp::primitive_list::Reader<'a, u32>,
+}
+
+impl Places<'_> {
+    fn check(&self, values: u32, references_end: u32, limits: &DecodeLimits) -> Result<(), Error> {
+        let Places { times, lengths, references } = self;
+        ensure!(times.len() == lengths.len(), "{} times for {} scrapes", times.len(), lengths.len());
+        ensure!(references.len() == values, "{} references for {values} values", references.len());
+        ensure!(
+            values <= limits.samples_per_batch_max,
+            "{values} samples (at most {})",
+            limits.samples_per_batch_max
+        );
+        let total: u64 = lengths.iter().map(u64::from).sum();
+        ensure!(total == u64::from(values), "scrapes of {total} samples hold {values}");
+        ensure!(
+            references.iter().all(|reference| reference < references_end),
+            "reference outside the dictionary of {references_end}"
+        );
+        Ok(())
+    }
+
+    fn columns<T>(self, values: Vec<T>) -> Columns<T> {
+        Columns {
+            times: self.times.iter().map(Timestamp::from_millis).collect(),
+            lengths: self.lengths.iter().collect(),
+            references: self.references.iter().collect(),
+            values,
+        }
+    }
 }
 
 fn read_logs(

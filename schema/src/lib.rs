@@ -8,6 +8,7 @@
 //! This crate knows no runtime and opens no connection.
 
 pub mod batch;
+mod columns;
 mod error;
 pub mod histogram;
 pub mod interfaces;

@@ -2,10 +2,15 @@
 //! may send.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
+use lm_model::{
+    BatchId, CUSTOM_BUCKETS_SCHEMA, Histogram, Incarnation, Labels, LossReason, ResetHint, Span, Stream,
+    Timestamp,
+};
 use lm_schema::batch::{
-    BatchHeader, Body, Codec, EncodedBody, Encoder, Event, EventKind, LogColumns, SampleColumns, decode_body,
+    BatchHeader, Body, Codec, EncodedBody, Encoder, Event, EventKind, HistogramColumns, LogColumns,
+    SampleColumns, decode_body,
 };
 use lm_schema::{DecodeLimits, Error, batch_capnp};
 use proptest::prelude::*;
@@ -23,6 +28,36 @@ fn samples() -> Body {
         lengths: vec![2, 1],
         references: vec![0, 1, 1],
         values: vec![0.5, 1234.25, f64::from_bits(lm_model::STALE_NAN_BITS)],
+    })
+}
+
+fn histograms() -> Body {
+    let exponential = Histogram {
+        schema: 3,
+        reset_hint: ResetHint::NotReset,
+        zero_threshold: 0.001,
+        zero_count: 2.0,
+        count: 12.0,
+        sum: 1.5,
+        positive_spans: vec![Span { offset: -4, length: 2 }, Span { offset: 3, length: 1 }],
+        positive_counts: vec![1.0, 2.0, 3.0],
+        negative_spans: vec![Span { offset: 0, length: 1 }],
+        negative_counts: vec![4.0],
+        custom_bounds: Vec::new(),
+    };
+    let custom = Histogram {
+        schema: CUSTOM_BUCKETS_SCHEMA,
+        count: 3.0,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_counts: vec![1.0, 2.0],
+        custom_bounds: vec![0.5],
+        ..Histogram::default()
+    };
+    Body::Histograms(HistogramColumns {
+        times: vec![Timestamp::from_millis(1_700_000_000_000), Timestamp::from_millis(1_700_000_015_000)],
+        lengths: vec![2, 1],
+        references: vec![0, 1, 1],
+        values: [exponential, custom, Histogram::default()].map(Arc::new).to_vec(),
     })
 }
 
@@ -104,6 +139,7 @@ fn golden_bytes_of_each_kind_are_read_and_written() {
         ("logs-v1", Stream::Logs, logs()),
         ("events-v1", Stream::Events, events()),
         ("loss-v1", Stream::Metrics, loss()),
+        ("histograms-v1", Stream::Metrics, histograms()),
     ] {
         let file = dir.join(format!("{name}.hex"));
         let written = message(stream, &entries(), &body);
@@ -193,6 +229,29 @@ fn limits_are_limits() {
         "line of 10 bytes (at most 5)",
     );
     check(&[], &samples(), limits, "reference outside the dictionary of 0");
+    check(&[], &histograms(), limits, "reference outside the dictionary of 0");
+    check(
+        &entries(),
+        &histograms(),
+        DecodeLimits { samples_per_batch_max: 2, ..limits },
+        "3 samples (at most 2)",
+    );
+}
+
+#[test]
+fn histograms_that_are_none_are_refused() {
+    let check = |change: fn(&mut HistogramColumns), says: &str| {
+        let Body::Histograms(mut columns) = histograms() else { unreachable!("they are histograms") };
+        change(&mut columns);
+        let encoded = Encoder::new().unwrap().encode(&entries(), &Body::Histograms(columns)).unwrap();
+        let header = header(Stream::Metrics, &encoded);
+        let error = decode_body(&header, &encoded.bytes, &DecodeLimits::default()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error:?} does not say {says:?}");
+    };
+    check(|columns| columns.values[0] = Arc::new(Histogram { schema: 9, ..Histogram::default() }), "schema");
+    check(|columns| columns.values.truncate(2), "3 references for 2 values");
+    check(|columns| columns.lengths[0] = 1, "scrapes of 2 samples hold 3");
+    check(|columns| columns.times.truncate(1), "1 times for 2 scrapes");
 }
 
 fn any_labels() -> impl Strategy<Value = Labels> {
@@ -226,7 +285,7 @@ proptest! {
     #[test]
     fn damage_never_panics(at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
         for (stream, body) in
-            [(Stream::Metrics, samples()), (Stream::Logs, logs()), (Stream::Events, events()), (Stream::Logs, loss())]
+            [(Stream::Metrics, samples()), (Stream::Metrics, histograms()), (Stream::Logs, logs()), (Stream::Events, events()), (Stream::Logs, loss())]
         {
             let mut bytes = message(stream, &entries(), &body);
             let index = at.index(bytes.len());
@@ -240,7 +299,7 @@ proptest! {
     /// The same below the checksum: the body itself is hostile.
     #[test]
     fn hostile_bodies_never_panic(noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
-        for (stream, body) in [(Stream::Metrics, samples()), (Stream::Logs, logs()), (Stream::Events, events())] {
+        for (stream, body) in [(Stream::Metrics, samples()), (Stream::Metrics, histograms()), (Stream::Logs, logs()), (Stream::Events, events())] {
             let encoded = Encoder::new().unwrap().encode(&entries(), &body).unwrap();
             let mut raw = match encoded.codec {
                 Codec::None => encoded.bytes.clone(),

@@ -11,7 +11,7 @@ use lm_tests::config::text;
 use lm_tests::http::{self, Request, Response};
 use lm_tests::ports::Port;
 use lm_tests::process::Service;
-use lm_tests::remote_write::{HEADERS, Series, body, compress, message};
+use lm_tests::remote_write::{HEADERS, HEADERS2, Series, body, compress, message, native, natives, natives2};
 use lm_tests::side_by_side::program;
 
 use crate::rights::{api, user, write};
@@ -229,16 +229,69 @@ fn every_format_ends_in_the_same_store() {
     assert_eq!(described["data"]["pushed_total"][0]["type"], "counter");
 
     // Remote write 2.0 is told how much was written.
-    let headers = [
-        ("Content-Encoding", "snappy"),
-        ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
-        ("X-Prometheus-Remote-Write-Version", "2.0.0"),
-    ];
-    let answer = post(&wil, &headers, &compress(&lm_tests::remote_write::message2("second", now, 7.0)));
+    let answer = post(&wil, &HEADERS2, &compress(&lm_tests::remote_write::message2("second", now, 7.0)));
     assert_eq!(answer.status, 204, "{answer:?}");
     assert_eq!(answer.header("x-prometheus-remote-write-samples-written"), Some("1"));
     assert_eq!(answer.header("x-prometheus-remote-write-histograms-written"), Some("0"));
     assert_eq!(system.api.value("second"), Ok(7.0));
+}
+
+#[test]
+fn native_histograms_are_evaluated_and_shown_also_from_blocks() {
+    let mut system = laid_out(&(user("ann", "viewer", "") + &user("wil", "writer", "")));
+    system.collector_config.set_text("storage.flush_interval", "1s");
+    system.write_configs();
+    system.start();
+    let wil = api(&system, "wil");
+    let now = unix_ms();
+    let (first, last) = (native(now - 60_000, 4.0, &[1, 1, 0]), native(now, 24.0, &[4, 2, 2]));
+    let answer = post(&wil, &HEADERS, &compress(&natives("one", &[first.clone(), last.clone()])));
+    assert_eq!((answer.status, &answer.body[..]), (204, ""));
+    let second = compress(&natives2("two", &[first, last]));
+    let answer = post(&wil, &HEADERS2, &second);
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let written = |answer: &Response, what: &str| {
+        answer.header(&format!("x-prometheus-remote-write-{what}-written")).map(str::to_owned)
+    };
+    assert_eq!(written(&answer, "histograms").as_deref(), Some("2"));
+    assert_eq!(written(&answer, "samples").as_deref(), Some("0"));
+    // One of another value at the same time, and one that is none.
+    let (other, new) = (native(now, 25.0, &[4, 2, 2]), native(now - 30_000, 14.0, &[2, 2, 1]));
+    let odd = [&native(now + 1, 1.0, &[1])[..], &[4 << 3, 18]].concat();
+    let answer = post(&wil, &HEADERS2, &compress(&natives2("two", &[other, new, odd])));
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(written(&answer, "histograms").as_deref(), Some("1"));
+    assert!(answer.body.contains("2 of 3 samples were refused"), "{answer:?}");
+
+    let check = |system: &System| {
+        for name in ["one", "two"] {
+            // Three, one and two more than a minute before: the third of them ends
+            // the first bucket, at 2.
+            let expression = format!("histogram_quantile(0.5, rate({name}[5m]))");
+            let found = system.api.query(&expression, now).unwrap();
+            assert_eq!(found[0].samples, [(now, 2.0)]);
+            let path = format!("/api/v1/query?query={name}&time={}", now as f64 / 1000.0);
+            let found = system.api.get(&path).unwrap().json()["data"]["result"][0]["histogram"][1].clone();
+            let buckets = [(0, "1", "2", "4"), (0, "2", "4", "2"), (0, "4", "8", "2")];
+            assert_eq!(found, serde_json::json!({"count": "8", "sum": "24", "buckets": buckets}));
+        }
+    };
+    check(&system);
+    // A start sets apart what the spool gave back: the next has it from a block.
+    for _ in 0..2 {
+        system.collector.kill();
+        system.collector.start();
+        system.wait_ready();
+        eventually("the gateway has a session again", SOON, || system.api.value("vector(1)").map(drop));
+        check(&system);
+        eventually("what was set apart is in a block", SOON, || {
+            let found =
+                std::fs::read_dir(system.path("collector/metrics")).map_err(|error| error.to_string())?;
+            let names: Vec<_> = found.map(|entry| entry.unwrap().file_name()).collect();
+            let is_block = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".block");
+            if names.iter().any(is_block) { Ok(()) } else { Err(format!("{names:?}")) }
+        });
+    }
 }
 
 #[test]

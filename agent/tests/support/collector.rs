@@ -225,7 +225,7 @@ impl Store {
                 }
             }
             Body::Loss { items, bytes, reason } => self.losses.push(header.loss(items, bytes, reason)),
-            Body::Events(_) => {}
+            Body::Histograms(_) | Body::Events(_) => {}
         }
         self.ends.insert(key, header.sequence_end);
         receipt.set_durable_end(header.sequence_end);

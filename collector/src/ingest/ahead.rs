@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lm_model::{AHEAD, Timestamp};
-use lm_schema::batch::Body;
+use lm_schema::batch::{Body, Columns};
 
 use crate::tail::Notice;
 
@@ -37,19 +37,8 @@ impl AheadAgents {
         let limit = now.saturating_add(AHEAD);
         let (mut samples, mut log_lines, mut newest) = (0, 0, limit);
         match body {
-            Body::Samples(columns) => {
-                let mut at = 0;
-                for (time, length) in columns.times.iter().zip(&columns.lengths) {
-                    let end = at + *length as usize;
-                    if *time > limit {
-                        let stored = |reference: &&u32| dropped.binary_search(reference).is_err();
-                        let references = columns.references.get(at..end).unwrap_or_default();
-                        samples += references.iter().filter(stored).count() as u64;
-                        newest = newest.max(*time);
-                    }
-                    at = end;
-                }
-            }
+            Body::Samples(columns) => samples = ahead_of(columns, dropped, limit, &mut newest),
+            Body::Histograms(columns) => samples = ahead_of(columns, dropped, limit, &mut newest),
             Body::Logs(columns) => {
                 for (_, time_unix_nano, _) in columns.iter() {
                     let time = Timestamp::from_nanos(time_unix_nano);
@@ -99,6 +88,22 @@ impl AheadAgents {
         })
         .collect()
     }
+}
+
+/// Samples after `limit` that were not dropped; `newest` becomes the last time.
+fn ahead_of<T>(columns: &Columns<T>, dropped: &[u32], limit: Timestamp, newest: &mut Timestamp) -> u64 {
+    let (mut samples, mut at) = (0, 0);
+    for (time, length) in columns.times.iter().zip(&columns.lengths) {
+        let end = at + *length as usize;
+        if *time > limit {
+            let stored = |reference: &&u32| dropped.binary_search(reference).is_err();
+            let references = columns.references.get(at..end).unwrap_or_default();
+            samples += references.iter().filter(stored).count() as u64;
+            *newest = (*newest).max(*time);
+        }
+        at = end;
+    }
+    samples
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lm_model::Timestamp;
-use lm_schema::batch::{BatchHeader, Body, EventKind, LogColumns, SampleColumns};
+use lm_schema::batch::{BatchHeader, Body, Columns, EventKind, LogColumns};
 use lm_telemetry::{Figure, Histogram};
+use lm_tsdb::memory::{Appended, Head, SeriesId};
 
 use super::ahead::{Account, AheadAgents};
 use super::dictionaries::{Dictionaries, DictionaryKey, Entry};
@@ -160,22 +161,22 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Gives each reference of `columns` a series; returns those that the
-    /// series limit refused.
+    /// Gives each of the `references` a series; returns those that the series
+    /// limit refused.
     pub fn resolve(
         &self,
         dictionaries: &mut Dictionaries,
         key: &DictionaryKey,
-        columns: &SampleColumns,
+        references: &[u32],
     ) -> Vec<u32> {
         let Some(dictionary) = dictionaries.get_mut(key) else { return Vec::new() };
         let mut refused = BTreeSet::new();
         let unresolved = |entry: &Entry| entry.series.is_none();
-        if !columns.references.iter().any(|r| dictionary.entries.get(*r as usize).is_some_and(unresolved)) {
+        if !references.iter().any(|r| dictionary.entries.get(*r as usize).is_some_and(unresolved)) {
             return Vec::new();
         }
         self.store.db.with_head(|head| {
-            for reference in &columns.references {
+            for reference in references {
                 let Some(entry) = dictionary.entries.get_mut(*reference as usize) else { continue };
                 if entry.series.is_none() {
                     match head.series(&entry.labels) {
@@ -192,12 +193,10 @@ impl Applier {
 
     /// Items of `body` that have one of the `dropped` references.
     pub fn count(&self, body: &Body, dropped: &[u32]) -> u64 {
-        match body {
-            Body::Samples(columns) if !dropped.is_empty() => {
-                columns.references.iter().filter(|r| dropped.binary_search(r).is_ok()).count() as u64
-            }
-            _ => 0,
+        if dropped.is_empty() {
+            return 0;
         }
+        body.series().iter().filter(|r| dropped.binary_search(r).is_ok()).count() as u64
     }
 
     /// Shows a batch; `is_live` when it has just arrived, so that the tail
@@ -217,7 +216,20 @@ impl Applier {
             epoch: header.dictionary_epoch,
         };
         match body {
-            Body::Samples(columns) => self.samples(dictionaries, &key, &columns, dropped),
+            Body::Samples(columns) => {
+                self.scrapes(dictionaries, &key, columns, dropped, |head, time, scrape| {
+                    head.append(time, scrape.drain(..))
+                })
+            }
+            Body::Histograms(columns) => {
+                self.scrapes(dictionaries, &key, columns, dropped, |head, time, scrape| {
+                    let mut appended = Appended::default();
+                    for (series, histogram) in scrape.drain(..) {
+                        appended += head.append_histogram(series, time, histogram);
+                    }
+                    appended
+                })
+            }
             Body::Logs(columns) => {
                 self.logs(dictionaries, &key, &columns, is_live);
                 0
@@ -248,41 +260,40 @@ impl Applier {
         }
     }
 
-    fn samples(
+    /// Gives `append` the values of each scrape with their series. Returns
+    /// those that contradict stored ones.
+    fn scrapes<T>(
         &self,
         dictionaries: &mut Dictionaries,
         key: &DictionaryKey,
-        columns: &SampleColumns,
+        columns: Columns<T>,
         dropped: &[u32],
+        append: impl Fn(&mut Head, Timestamp, &mut Vec<(SeriesId, T)>) -> Appended,
     ) -> u64 {
         let Some(dictionary) = dictionaries.get_mut(key) else { return 0 };
-        let (mut stored, mut conflicts) = (0, 0);
+        let mut appended = Appended::default();
         let mut scrape = Vec::new();
-        let mut at = 0;
+        let mut samples = columns.references.into_iter().zip(columns.values);
         self.store.db.with_head(|head| {
             for (time, length) in columns.times.iter().zip(&columns.lengths) {
-                let end = at + *length as usize;
-                for (reference, value) in columns.references[at..end].iter().zip(&columns.values[at..end]) {
-                    if !dropped.is_empty() && dropped.binary_search(reference).is_ok() {
+                for (reference, value) in samples.by_ref().take(*length as usize) {
+                    if !dropped.is_empty() && dropped.binary_search(&reference).is_ok() {
                         continue;
                     }
-                    let Some(entry) = dictionary.entries.get_mut(*reference as usize) else { continue };
+                    let Some(entry) = dictionary.entries.get_mut(reference as usize) else { continue };
                     entry.newest = entry.newest.max(*time);
                     // A series that left for want of samples gets a new id.
                     if entry.series.is_none_or(|series| !head.knows(series)) {
                         entry.series = head.series(&entry.labels).ok();
                     }
-                    scrape.extend(entry.series.map(|series| (series, *value)));
+                    scrape.extend(entry.series.map(|series| (series, value)));
                 }
-                let appended = head.append(*time, scrape.drain(..));
-                stored += appended.stored as u64;
-                conflicts += appended.conflicts as u64;
-                at = end;
+                appended += append(head, *time, &mut scrape);
             }
         });
-        self.metrics.samples.fetch_add(stored, Ordering::Relaxed);
-        self.metrics.conflicts.fetch_add(conflicts, Ordering::Relaxed);
-        conflicts
+        self.metrics.samples.fetch_add(appended.stored as u64, Ordering::Relaxed);
+        self.metrics.conflicts.fetch_add(appended.conflicts as u64, Ordering::Relaxed);
+        appended.conflicts as u64
     }
 
     fn logs(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lm_fs::{Fs, RealFs};
 use lm_model::{Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{BatchHeader, Body, DecodedBody, Kind, decode_body};
+use lm_schema::batch::{BatchHeader, Body, DecodedBody, decode_body};
 use lm_tsdb::db::LogPosition;
 use tokio::sync::oneshot;
 
@@ -202,7 +202,7 @@ impl<F: Fs> Core<F> {
                 return self.reject(&agent, &stamp, id, sequence_end, item_count, body_bytes, why, then);
             }
         };
-        if self.is_full && header.kind == Kind::Samples {
+        if self.is_full && header.kind.has_samples() {
             return ReceiptOutcome::RetryAfter(DISK_RETRY).at(durable_end);
         }
         let decoded = match decode_body(&header, &body, self.limits_of(&agent)) {
@@ -213,8 +213,7 @@ impl<F: Fs> Core<F> {
             }
         };
         let key = DictionaryKey { agent: agent.clone(), incarnation, epoch: header.dictionary_epoch };
-        let needs_dictionary = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
-        if needs_dictionary {
+        if header.kind.has_references() {
             match self.dictionaries.check(&key, header.dictionary_length, &decoded.new_entries) {
                 Ok(()) => {}
                 Err(Misfit::Unknown) => {
@@ -323,7 +322,7 @@ impl<F: Fs> Core<F> {
         decoded: &DecodedBody,
         key: &DictionaryKey,
     ) -> Result<Vec<u32>, SpoolError> {
-        let has_references = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
+        let has_references = header.kind.has_references();
         // What the segment lacks is what was known before this batch.
         let dictionary = self.encode_dictionary(now, stamp, key).filter(|_| has_references);
         let before = if has_references {
@@ -331,10 +330,7 @@ impl<F: Fs> Core<F> {
         } else {
             0
         };
-        let dropped = match &decoded.body {
-            Body::Samples(columns) => self.applier.resolve(&mut self.dictionaries, key, columns),
-            _ => Vec::new(),
-        };
+        let dropped = self.applier.resolve(&mut self.dictionaries, key, decoded.body.series());
         let dropped_items = self.applier.count(&decoded.body, &dropped);
         let record = Record::Accepted { agent, header, body, dropped_entries: &dropped, dropped_items };
         let payload = encode(now, stamp, &record);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lm_fs::Fs;
 use lm_model::{BatchId, Incarnation, Labels, LossReason, Stream, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{BatchHeader, Body, Kind, decode_body};
+use lm_schema::batch::{BatchHeader, Body, decode_body};
 
 use super::ahead::AheadAgents;
 use super::apply::{Applier, StoreMetrics};
@@ -173,7 +173,7 @@ impl Replay {
                 self.watermarks.add_lost(&agent, id.stream, id.incarnation, reason, items);
             }
             OwnedRecord::Accepted { header, body, dropped_items, .. }
-                if header.kind == Kind::Samples && segment < self.covered =>
+                if header.kind.has_samples() && segment < self.covered =>
             {
                 self.covered(&agent, &stamp, &header, body, dropped_items);
             }
@@ -268,8 +268,7 @@ impl Replay {
         };
         let key = DictionaryKey::of(agent, header);
         self.learn(&key);
-        let has_references = matches!(decoded.body, Body::Samples(_) | Body::Logs(_));
-        let is_resolved = !has_references
+        let is_resolved = !header.kind.has_references()
             || self.dictionaries.check(&key, header.dictionary_length, &decoded.new_entries).is_ok();
         let outcome = match &decoded.body {
             Body::Loss { items, reason, .. } => {

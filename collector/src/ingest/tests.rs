@@ -10,7 +10,9 @@ use lm_fs::fault::{Fault, FaultFs};
 use lm_logs::{Direction, LogQuery};
 use lm_model::{BatchId, Incarnation, Labels, LossReason, Samples, Stream, TimeRange, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{BatchHeader, Body, EncodedBody, Encoder, LogColumns, SampleColumns};
+use lm_schema::batch::{
+    BatchHeader, Body, EncodedBody, Encoder, HistogramColumns, LogColumns, SampleColumns,
+};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
@@ -479,10 +481,13 @@ fn dictionaries_are_whole_although_covered_batches_are_passed_over() {
     core.storage.flush(&store);
     // Each batch adds an entry to the dictionary and uses it.
     let batch = |sequence: u32| {
-        let mut columns = SampleColumns::default();
-        columns.push(NOW, sequence, 1.0);
+        let (mut samples, mut histograms) = (SampleColumns::default(), HistogramColumns::default());
+        samples.push(NOW, sequence, 1.0);
+        histograms.push(NOW, sequence, Arc::default());
+        let is_even = sequence.is_multiple_of(2);
+        let body = if is_even { Body::Samples(samples) } else { Body::Histograms(histograms) };
         let entry = Labels::from_pairs([("__name__", format!("m{sequence}"))]);
-        let body = Encoder::new().unwrap().encode(&[entry], &Body::Samples(columns)).unwrap();
+        let body = Encoder::new().unwrap().encode(&[entry], &body).unwrap();
         push(Stream::Metrics, 1, sequence.into(), u64::from(sequence) + 1, sequence, body)
     };
     for sequence in 0..5 {

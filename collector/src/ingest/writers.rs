@@ -20,7 +20,7 @@ use lm_mesh::{Grant, Lease};
 use lm_model::{BatchId, Incarnation, Labels, Stream, Timestamp};
 use lm_schema::DecodeLimits;
 use lm_schema::batch::{
-    BatchHeader, Body, DecodedBody, EncodedBody, Encoder, SampleColumns, WRITER_EPOCH_BYTES_MAX, decode_body,
+    BatchHeader, Body, Columns, DecodedBody, EncodedBody, Encoder, WRITER_EPOCH_BYTES_MAX, decode_body,
     entries_bytes,
 };
 use tokio::sync::oneshot;
@@ -162,9 +162,9 @@ impl<F: Fs> Core<F> {
         let _lease = write.lease;
         let decoded = decode_body(&write.header, &write.body, &DecodeLimits::WRITER)
             .map_err(|error| Written::Rejected(error.to_string()))?;
-        let Body::Samples(columns) = &decoded.body else {
-            return Err(Written::Rejected("a writer's batch holds samples".to_owned()));
-        };
+        if !write.header.kind.has_samples() {
+            return Err(Written::Rejected("a writer's batch holds samples or histograms".to_owned()));
+        }
         let incarnation = self.incarnation_of(&write.agent)?;
         self.writers.uses += 1;
         let uses = self.writers.uses;
@@ -187,7 +187,17 @@ impl<F: Fs> Core<F> {
         }
 
         let series_left = u64::from(write.series_max).saturating_sub(before);
-        let (kept, mut refused) = self.sift(&key, columns, series_left);
+        let (kept, mut refused) = match &decoded.body {
+            Body::Samples(columns) => {
+                let (kept, refused) = self.sift(&key, columns, series_left);
+                (kept.map(Body::Samples), refused)
+            }
+            Body::Histograms(columns) => {
+                let (kept, refused) = self.sift(&key, columns, series_left);
+                (kept.map(Body::Histograms), refused)
+            }
+            body => unreachable!("a body of kind {:?} has no samples", body.kind()),
+        };
         let account = self.watermarks.account(&write.agent, Stream::Metrics, incarnation);
         let (sequence, items_before) =
             account.map_or((0, 0), |account| (account.durable_end, account.total()));
@@ -199,9 +209,9 @@ impl<F: Fs> Core<F> {
                 let header = BatchHeader { id, sequence_end, items_before, dictionary_epoch, ..write.header };
                 (header, write.body, decoded)
             }
-            Some(kept) if kept.values.is_empty() && decoded.new_entries.is_empty() => return Ok(refused),
-            Some(kept) => {
-                let decoded = DecodedBody { new_entries: decoded.new_entries, body: Body::Samples(kept) };
+            Some(body) if body.item_count() == 0 && decoded.new_entries.is_empty() => return Ok(refused),
+            Some(body) => {
+                let decoded = DecodedBody { new_entries: decoded.new_entries, body };
                 let encoded = self.encode(&decoded)?;
                 let header = BatchHeader::new(id, items_before, known.epoch, length, &encoded);
                 (header, encoded.bytes, decoded)
@@ -249,12 +259,12 @@ impl<F: Fs> Core<F> {
 
     /// What is left of `columns` without samples that are refused; `None`: all
     /// of them. Of the dictionary, entries below `series_left` may be used.
-    fn sift(
+    fn sift<T: Clone>(
         &self,
         key: &DictionaryKey,
-        columns: &SampleColumns,
+        columns: &Columns<T>,
         series_left: u64,
-    ) -> (Option<SampleColumns>, Refused) {
+    ) -> (Option<Columns<T>>, Refused) {
         let entries = self.dictionaries.get(key).map_or(&[][..], |dictionary| &dictionary.entries[..]);
         let now = self.clock.time();
         let window = self.options.out_of_order_window;
@@ -265,7 +275,7 @@ impl<F: Fs> Core<F> {
             newest.min(now).saturating_sub(window).max(retained)
         };
         let mut refused = Refused::default();
-        let mut kept: Option<SampleColumns> = None;
+        let mut kept: Option<Columns<T>> = None;
         let mut at = 0;
         for (time, length) in columns.times.iter().zip(&columns.lengths) {
             for index in at..at + *length as usize {
@@ -284,7 +294,7 @@ impl<F: Fs> Core<F> {
                     }
                     None => {
                         if let Some(kept) = &mut kept {
-                            kept.push(*time, reference, columns.values[index]);
+                            kept.push(*time, reference, columns.values[index].clone());
                         }
                     }
                 }

@@ -14,7 +14,7 @@ use super::{Result, State};
 use crate::backend::{Failure, FailureKind};
 use crate::params::Params;
 use crate::session::unix_nano;
-use crate::write::{Coding, Encoding, Format, Given, Stored};
+use crate::write::{Coding, Counts, Encoding, Format, Given, Stored};
 
 const REMOTE_WRITE: &str = "/api/v1/write";
 const OTLP: &str = "/api/v1/otlp/v1/metrics";
@@ -62,7 +62,8 @@ pub(super) async fn answer(state: &State, request: Request<RequestBody>) -> Resu
                 None => empty(),
             };
             if format == Format::RemoteWrite2 {
-                for (name, count) in WRITTEN.into_iter().zip([stored.stored(), 0, 0]) {
+                let Counts { samples, histograms } = stored.stored();
+                for (name, count) in WRITTEN.into_iter().zip([samples, histograms, 0]) {
                     response.headers_mut().insert(HeaderName::from_static(name), count.into());
                 }
             }

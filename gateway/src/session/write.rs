@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use lm_schema::batch::Kind;
 use lm_schema::mesh_capnp::{write_receipt, writer};
 
 use super::ask::in_time;
@@ -73,10 +74,10 @@ async fn send(
         describe(writer, metadata);
     }
     let mut outcome = Outcome::default();
-    for answered in join_all(calls).await {
+    for (answered, batch) in join_all(calls).await.into_iter().zip(batches) {
         let response = answered?;
         let receipt = response.get().and_then(|results| results.get_receipt());
-        add(&mut outcome, receipt.map_err(|error| failed(&error))?)?;
+        add(&mut outcome, batch.header.kind, receipt.map_err(|error| failed(&error))?)?;
     }
     Ok(outcome)
 }
@@ -100,12 +101,18 @@ fn describe(writer: &writer::Client, metadata: &[MetricText]) {
     });
 }
 
-fn add(outcome: &mut Outcome, receipt: write_receipt::Reader<'_>) -> Result<(), Failure> {
+fn add(outcome: &mut Outcome, kind: Kind, receipt: write_receipt::Reader<'_>) -> Result<(), Failure> {
     match receipt.which().map_err(|error| failed(&error.into()))? {
         write_receipt::Stored(()) => {
-            outcome.too_old += u64::from(receipt.get_too_old_items());
-            outcome.conflicts += u64::from(receipt.get_conflict_items());
-            outcome.series_limit += u64::from(receipt.get_series_limit_items());
+            let too_old = u64::from(receipt.get_too_old_items());
+            let conflicts = u64::from(receipt.get_conflict_items());
+            let series_limit = u64::from(receipt.get_series_limit_items());
+            outcome.too_old += too_old;
+            outcome.conflicts += conflicts;
+            outcome.series_limit += series_limit;
+            if kind == Kind::Histograms {
+                outcome.histograms += too_old + conflicts + series_limit;
+            }
             Ok(())
         }
         write_receipt::NeedDictionary(()) => {

@@ -23,8 +23,8 @@ pub enum BadSeries {
     TooMany(usize),
     #[error("a label's name of {0} bytes (at most {max})", max = LIMITS.label_name_bytes_max)]
     LongName(usize),
-    #[error("native histograms are not stored yet")]
-    NativeHistogram,
+    #[error("a native histogram that is none: {0}")]
+    NativeHistogram(&'static str),
     #[error("a value of {1} bytes of label {0:?} (at most {max})", max = LIMITS.label_value_bytes_max)]
     LongValue(String, usize),
 }

@@ -12,6 +12,7 @@
 
 mod decompress;
 mod drafts;
+mod histogram;
 mod labels;
 mod otlp;
 mod remote_write;
@@ -35,7 +36,7 @@ use otlp::Rejected;
 use translator::{Job, Order, Sent};
 
 pub(crate) use decompress::Coding;
-pub(crate) use drafts::Batch;
+pub(crate) use drafts::{Batch, Counts};
 pub(crate) use otlp::Encoding;
 pub(crate) use remote_write::MetricText;
 pub(crate) use text::Given;
@@ -62,7 +63,7 @@ pub(crate) struct Writes {
 /// What became of a request whose samples are stored, but for those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
-    pub samples: u64,
+    pub counts: Counts,
     pub outcome: Outcome,
     pub refused: RefusedSeries,
     pub rejected: Rejected,
@@ -117,13 +118,13 @@ impl Writes {
                 reply,
             };
             self.order(Order::Translate(job)).await?;
-            let Sent { client, samples, refused, rejected, outcome } = self.backend.answer(sent).await?;
+            let Sent { client, counts, refused, rejected, outcome } = self.backend.answer(sent).await?;
             let outcome = self.backend.answer(outcome).await?;
             if !outcome.needs_dictionary {
                 if outcome.series_limit > 0 {
                     self.order(Order::Limited { writer: writer.clone(), client }).await?;
                 }
-                return Ok(Stored { samples, outcome, refused, rejected });
+                return Ok(Stored { counts, outcome, refused, rejected });
             }
             stale = Some(client);
         }
@@ -147,10 +148,14 @@ impl Stored {
         too_old + conflicts + series_limit + self.refused.samples + exponential + odd + old_deltas
     }
 
-    /// Samples that are stored.
-    pub fn stored(&self) -> u64 {
-        let Outcome { too_old, conflicts, series_limit, .. } = self.outcome;
-        self.samples.saturating_sub(too_old + conflicts + series_limit)
+    /// What is stored.
+    pub fn stored(&self) -> Counts {
+        let Outcome { too_old, conflicts, series_limit, histograms, .. } = self.outcome;
+        let refused = (too_old + conflicts + series_limit).saturating_sub(histograms);
+        Counts {
+            samples: self.counts.samples.saturating_sub(refused),
+            histograms: self.counts.histograms.saturating_sub(histograms),
+        }
     }
 
     /// What a client is told when something was refused.
@@ -178,7 +183,8 @@ impl Stored {
                 reasons.push(format!("{count} {why}"));
             }
         }
-        let of = self.stored() + refused;
+        let Counts { samples, histograms } = self.stored();
+        let of = samples + histograms + refused;
         Some(format!("{refused} of {of} samples were refused, the others are stored: {}", reasons.join("; ")))
     }
 }

@@ -14,6 +14,7 @@ use lm_exposition::wire::{Broken, Fields, take_delimited};
 use lm_model::Timestamp;
 
 use super::drafts::Drafts;
+use super::histogram;
 use super::labels::{BadSeries, RefusedSeries, ordered};
 use super::series::{Place, SeriesHash};
 
@@ -73,22 +74,34 @@ fn series<'a>(
     let mut fields = Fields(rest);
     // Found with the first sample: a series without any is not begun.
     let mut found: Option<Result<Place, BadSeries>> = None;
+    let mut find = |drafts: &mut Drafts<'_>| -> Result<Result<Place, BadSeries>, Broken> {
+        match &found {
+            Some(found) => Ok(found.clone()),
+            None => Ok(found.insert(place(labels, hash, drafts, pairs)?).clone()),
+        }
+    };
     while let Some((number, value)) = fields.next()? {
         match number {
             // Every encoder writes fields in order; others cannot be told apart.
             1 => return Err(Broken),
             2 => {
                 let (time, value) = sample(value.bytes()?)?;
-                let place = match &mut found {
-                    Some(place) => place,
-                    none => none.insert(place(labels, hash, drafts, pairs)?),
-                };
-                match place {
-                    Ok(place) => drafts.push(*place, time, value),
-                    Err(why) => refused.add(1, why.clone()),
+                match find(drafts)? {
+                    Ok(place) => drafts.push(place, time, value),
+                    Err(why) => refused.add(1, why),
                 }
             }
-            4 => refused.add(1, BadSeries::NativeHistogram),
+            4 => {
+                let (time, read) = histogram::read(value.bytes()?)?;
+                let placed = match read {
+                    Ok(read) => find(drafts)?.map(|place| (place, read)),
+                    Err(why) => Err(why),
+                };
+                match placed {
+                    Ok((place, read)) => drafts.push_histogram(place, time, read),
+                    Err(why) => refused.add(1, why),
+                }
+            }
             _ => {}
         }
     }

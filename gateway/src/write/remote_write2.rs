@@ -10,8 +10,10 @@
 use lm_exposition::wire::{Broken, Fields, Value};
 use lm_model::METRIC_NAME;
 
+use super::histogram;
 use super::labels::BadSeries;
 use super::remote_write::{DESCRIBED_MAX, MetricText, metric_kind, sample};
+use super::series::Place;
 use super::sink::Sink;
 
 /// Reads a request into `sink`.
@@ -52,26 +54,26 @@ impl<'a> SeriesReader<'a, '_> {
         sink: &mut Sink<'_, '_>,
         metadata: &mut Vec<MetricText>,
     ) -> Result<(), Broken> {
-        let mut named = self.labels(message)?;
-        let mut place = None;
+        // Begun with its first sample, unless its labels make no sense.
+        let mut found = self.labels(message)?.err().map(Err);
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next()? {
             match number {
                 2 => {
                     let (time, value) = sample(value.bytes()?)?;
-                    if place.is_none() && named.is_ok() {
-                        match sink.series(&self.pairs) {
-                            Ok(found) => place = Some(found),
-                            Err(why) => named = Err(why),
-                        }
-                    }
-                    match (&place, &named) {
-                        (Some(place), _) => sink.push(*place, time, value),
-                        (None, Err(why)) => sink.refuse(1, why.clone()),
-                        (None, Ok(())) => unreachable!("a series has a place or a reason"),
+                    match self.place(&mut found, sink) {
+                        Ok(place) => sink.push(place, time, value),
+                        Err(why) => sink.refuse(1, why),
                     }
                 }
-                3 => sink.refuse(1, BadSeries::NativeHistogram),
+                3 => {
+                    let (time, read) = histogram::read(value.bytes()?)?;
+                    let placed = read.and_then(|read| Ok((self.place(&mut found, sink)?, read)));
+                    match placed {
+                        Ok((place, read)) => sink.push_histogram(place, time, read),
+                        Err(why) => sink.refuse(1, why),
+                    }
+                }
                 5 if metadata.len() < DESCRIBED_MAX => {
                     metadata.extend(self.describe(value.bytes()?)?);
                 }
@@ -79,6 +81,15 @@ impl<'a> SeriesReader<'a, '_> {
             }
         }
         Ok(())
+    }
+
+    /// The place of the series at hand.
+    fn place(
+        &self,
+        found: &mut Option<Result<Place, BadSeries>>,
+        sink: &mut Sink<'_, '_>,
+    ) -> Result<Place, BadSeries> {
+        found.get_or_insert_with(|| sink.series(&self.pairs)).clone()
     }
 
     /// Fills `pairs`; or says why the series has none that make sense.

@@ -1,6 +1,6 @@
 //! Where readers of formats put samples whose labels they have as text.
 
-use lm_model::Timestamp;
+use lm_model::{Histogram, Timestamp};
 
 use super::drafts::Drafts;
 use super::labels::{BadSeries, RefusedSeries, ordered};
@@ -54,6 +54,10 @@ impl<'a, 't> Sink<'a, 't> {
 
     pub fn push(&mut self, place: Place, time: Timestamp, value: f64) {
         self.drafts.push(place, time, value);
+    }
+
+    pub fn push_histogram(&mut self, place: Place, time: Timestamp, histogram: Histogram) {
+        self.drafts.push_histogram(place, time, histogram);
     }
 
     /// A sample of labels in any order; they are sorted.

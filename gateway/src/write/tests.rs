@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use lm_exposition::Format as TextFormat;
-use lm_model::{Labels, METRIC_NAME, Timestamp};
+use lm_model::{Histogram, Labels, METRIC_NAME, Timestamp};
 use lm_schema::DecodeLimits;
-use lm_schema::batch::{Body, Encoder, decode_body};
+use lm_schema::batch::{Body, Columns, Encoder, decode_body};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::drafts::Drafts;
@@ -40,32 +40,47 @@ impl World {
 
     /// What `write` puts into a sink, as `name{labels}@ms=value`.
     pub fn write(&mut self, write: impl FnOnce(&mut Sink<'_, '_>, &mut Vec<MetricText>)) -> Vec<String> {
-        let mut drafts = Drafts::new(&mut self.table);
+        let mut drafts = Drafts::new(&mut self.table, &mut self.encoder);
         (self.refused, self.metadata) = (RefusedSeries::default(), Vec::new());
         let mut sink = Sink::new(&mut drafts, &self.hash, &mut self.refused);
         write(&mut sink, &mut self.metadata);
         let mut shown = Vec::new();
-        for batch in drafts.finish(&mut self.encoder).unwrap() {
+        for batch in drafts.finish().unwrap() {
             let decoded = decode_body(&batch.header, &batch.body, &DecodeLimits::WRITER).unwrap();
             assert_eq!(self.dictionary.len(), batch.header.dictionary_length as usize);
             self.dictionary.extend(decoded.new_entries);
-            let Body::Samples(columns) = decoded.body else { panic!("not samples") };
-            let times = columns.times.iter().zip(&columns.lengths);
-            let times = times.flat_map(|(time, length)| std::iter::repeat_n(time, *length as usize));
-            for ((time, reference), value) in times.zip(&columns.references).zip(&columns.values) {
-                let labels = &self.dictionary[*reference as usize];
+            let number = |value: f64| match lm_model::is_stale(value) {
+                true => "stale".to_owned(),
+                false => value.to_string(),
+            };
+            let samples: Vec<_> = match decoded.body {
+                Body::Samples(columns) => flat(&columns).map(|(at, of, v)| (at, of, number(*v))).collect(),
+                Body::Histograms(columns) => {
+                    let value = |histogram: &Histogram| format!("histogram of {}", histogram.count);
+                    flat(&columns).map(|(at, of, v)| (at, of, value(v))).collect()
+                }
+                other => panic!("not samples: {other:?}"),
+            };
+            for (time, reference, value) in samples {
+                let labels = &self.dictionary[reference as usize];
                 let mut others = labels.to_builder();
                 let others = others.remove(METRIC_NAME).clone().build();
                 // Quotes within values stand as they are.
                 let others: Vec<_> =
                     others.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-                let value = if lm_model::is_stale(*value) { "stale".to_owned() } else { value.to_string() };
                 let (name, others) = (labels.metric_name(), others.join(", "));
                 shown.push(format!("{name}{{{others}}}@{}={value}", time.as_millis()));
             }
         }
         shown
     }
+}
+
+/// Time, series and value of each.
+fn flat<T>(columns: &Columns<T>) -> impl Iterator<Item = (Timestamp, u32, &T)> {
+    let times = columns.times.iter().zip(&columns.lengths);
+    let times = times.flat_map(|(time, length)| std::iter::repeat_n(*time, *length as usize));
+    times.zip(&columns.references).zip(&columns.values).map(|((time, of), value)| (time, *of, value))
 }
 
 #[test]
@@ -130,16 +145,23 @@ fn remote_write_2_looks_its_texts_up() {
         symbols.concat(),
         series(&[1, 2, 3, 4], &metadata),
         series(&[1, 6], &[]),
-        series(&[3, 4, 1, 2], &[]),      // out of order
-        series(&[1, 99], &[]),           // no such symbol
-        series(&[1, 2, 3], &[]),         // a name without a value
-        series(&[1, 5], &field(3, b"")), // a histogram beside its sample
+        series(&[3, 4, 1, 2], &[]), // out of order
+        series(&[1, 99], &[]),      // no such symbol
+        series(&[1, 2, 3], &[]),    // a name without a value
+        series(&[1, 5], &field(3, &[varint(1, 3), varint(15, 8000)].concat())), // a histogram beside its sample
+        series(&[1, 5], &field(3, &varint(4, 18))), // of a schema that there is not
     ]
     .concat();
     let mut world = World::new();
     for _ in 0..2 {
         let shown = world.write(|sink, metadata| remote_write2::read(&body, sink, metadata).unwrap());
-        let expected = [r#"up{job="a"}@7000=1.5"#, "\u{e4}.x{}@7000=1.5", "b{}@7000=1.5"];
+        let expected = [
+            r#"up{job="a"}@7000=1.5"#,
+            "\u{e4}.x{}@7000=1.5",
+            "b{}@7000=1.5",
+            "b{}@7000=1.5",
+            "b{}@8000=histogram of 3",
+        ];
         assert_eq!(shown, expected);
         assert_eq!(world.refused.samples, 4);
         assert_eq!(world.refused.first, Some(BadSeries::Unsorted("__name__".to_owned())));

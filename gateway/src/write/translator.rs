@@ -16,7 +16,7 @@ use lm_schema::batch::Encoder;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decompress::{Coding, Decompressor};
-use super::drafts::{Batch, Drafts};
+use super::drafts::{Batch, Counts, Drafts};
 use super::labels::RefusedSeries;
 use super::otlp::{self, Deltas, Rejected, Translation};
 use super::remote_write::{self, MetricText};
@@ -75,7 +75,7 @@ pub enum Order {
 /// What was handed to the session's thread, and how its answer comes.
 pub struct Sent {
     pub client: u64,
-    pub samples: u64,
+    pub counts: Counts,
     pub refused: RefusedSeries,
     /// Points of OTLP that are not among the samples.
     pub rejected: Rejected,
@@ -88,6 +88,8 @@ pub struct Outcome {
     pub too_old: u64,
     pub conflicts: u64,
     pub series_limit: u64,
+    /// Histograms among all those.
+    pub histograms: u64,
     /// Nothing was refused but for want of a dictionary.
     pub needs_dictionary: bool,
 }
@@ -138,7 +140,7 @@ struct Translated {
     client: u64,
     batches: Vec<Batch>,
     metadata: Vec<MetricText>,
-    samples: u64,
+    counts: Counts,
     refused: RefusedSeries,
     rejected: Rejected,
 }
@@ -186,7 +188,7 @@ impl Translator {
         let raw = decompressor.decompress(job.coding, &job.body)?;
         let known = tables.get_mut(&job.writer).expect("it was looked up above");
         let client = known.table.client();
-        let mut drafts = Drafts::new(&mut known.table);
+        let mut drafts = Drafts::new(&mut known.table, encoder);
         let (mut refused, mut metadata) = (RefusedSeries::default(), Vec::new());
         let mut rejected = Rejected::default();
         let broken = |_| "the body is no such message of protobuf".to_owned();
@@ -213,21 +215,21 @@ impl Translator {
             drafts.abandon();
             return Err(Failure::new(FailureKind::BadData, why));
         }
-        let samples = drafts.samples();
-        let batches = drafts.finish(encoder).map_err(|error| {
+        let counts = drafts.counts();
+        let batches = drafts.finish().map_err(|error| {
             tracing::error!(%error, "a batch cannot be compressed");
             Failure::new(FailureKind::Internal, "a batch cannot be compressed")
         })?;
-        Ok(Translated { client, batches, metadata, samples, refused, rejected })
+        Ok(Translated { client, batches, metadata, counts, refused, rejected })
     }
 
     fn send(&self, token: Token, translated: Translated) -> Result<Sent, Failure> {
-        let Translated { client, batches, metadata, samples, refused, rejected } = translated;
+        let Translated { client, batches, metadata, counts, refused, rejected } = translated;
         let (reply, outcome) = oneshot::channel();
         self.session
             .try_send(Command::Write { token, client, batches, metadata, reply })
             .map_err(|_| Failure::new(FailureKind::Overloaded, "too much is being written; try again"))?;
-        Ok(Sent { client, samples, refused, rejected, outcome })
+        Ok(Sent { client, counts, refused, rejected, outcome })
     }
 
     fn table(&mut self, writer: &Arc<str>, now: Instant) -> &mut Known {

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use lm_fs::fault::{Fault, FaultFs};
-use lm_model::{Samples, TimeRange};
+use lm_model::{Histogram, Samples, TimeRange};
+use lm_schema::batch::{HistogramColumns, SampleColumns};
 
 use super::super::group::CoreOptions;
 use super::super::handle::Command;
@@ -48,8 +49,22 @@ fn batch(client: u64, epoch: u32, known: u32, new: &[&str], samples: &[(u32, i64
     for (reference, age, value) in samples {
         columns.push(Timestamp::from_millis(NOW - age), *reference, *value);
     }
+    batch_of(client, epoch, known, new, &Body::Samples(columns))
+}
+
+/// A batch of histograms `(reference, ms before now, count)`.
+fn histograms(known: u32, new: &[&str], histograms: &[(u32, i64, f64)]) -> Write {
+    let mut columns = HistogramColumns::default();
+    for (reference, age, count) in histograms {
+        let histogram = Histogram { count: *count, ..Histogram::default() };
+        columns.push(Timestamp::from_millis(NOW - age), *reference, Arc::new(histogram));
+    }
+    batch_of(7, 0, known, new, &Body::Histograms(columns))
+}
+
+fn batch_of(client: u64, epoch: u32, known: u32, new: &[&str], body: &Body) -> Write {
     let new: Vec<_> = new.iter().map(|name| labels(name)).collect();
-    let encoded = Encoder::new().unwrap().encode(&new, &Body::Samples(columns)).unwrap();
+    let encoded = Encoder::new().unwrap().encode(&new, body).unwrap();
     let id =
         BatchId { stream: Stream::Metrics, incarnation: Incarnation { ordinal: 0, nonce: 0 }, sequence: 0 };
     Write {
@@ -95,9 +110,32 @@ fn found(store: &Store) -> Vec<String> {
         for (time, value) in samples.times.iter().zip(&samples.values) {
             shown.push(format!("{}@{}={}", labels.metric_name(), NOW - time, value));
         }
+        for (time, histogram) in &samples.histograms {
+            let age = NOW - time.as_millis();
+            shown.push(format!("{}@{age}=histogram of {}", labels.metric_name(), histogram.count));
+        }
     }
     shown.sort();
     shown
+}
+
+#[test]
+fn histograms_are_refused_for_the_same_reasons_and_survive() {
+    let fs = FaultFs::new(1);
+    let (mut core, store) = open(&fs);
+    let first = histograms(0, &["h", "i"], &[(0, 10, 1.0), (1, 10, 2.0)]);
+    let age = WINDOW + 11;
+    let again = histograms(2, &[], &[(0, 10, 1.0), (1, 10, 3.0), (0, age, 4.0), (0, 5, 5.0)]);
+    let limited = Write { series_max: 2, ..histograms(2, &["j"], &[(2, 5, 6.0), (1, 4, 7.0)]) };
+    assert_eq!(commit(&mut core, vec![first]), [stored(0, 0, 0)]);
+    assert_eq!(commit(&mut core, vec![again, limited]), [stored(1, 1, 0), stored(0, 0, 1)]);
+    // A number where a histogram is.
+    assert_eq!(commit(&mut core, vec![batch(7, 0, 3, &[], &[(0, 5, 5.0)])]), [stored(0, 1, 0)]);
+    let expected = ["h@10=histogram of 1", "h@5=histogram of 5", "i@10=histogram of 2", "i@4=histogram of 7"];
+    assert_eq!(found(&store), expected);
+    fs.kill();
+    let (_, store) = open(&fs);
+    assert_eq!(found(&store), expected);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! [`Head`]: all active series and their newest samples.
 
+use std::ops::AddAssign;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -56,6 +57,15 @@ impl Appended {
         } else {
             self.conflicts += 1;
         }
+    }
+}
+
+impl AddAssign for Appended {
+    fn add_assign(&mut self, more: Appended) {
+        self.stored += more.stored;
+        self.duplicates += more.duplicates;
+        self.conflicts += more.conflicts;
+        self.unknown += more.unknown;
     }
 }
 
@@ -200,7 +210,7 @@ impl Head {
         } else {
             let sets = || std::iter::once(&*set).chain(frozen.as_deref());
             if let Some(known) = sets().find_map(|set| set.histogram_at(slot, time)) {
-                counts.refuse(**known == *histogram);
+                counts.refuse(is_same(known, &histogram));
                 return counts;
             }
             if time.as_millis() == last.time || sets().any(|set| set.value_at(slot, time).is_some()) {
@@ -315,6 +325,12 @@ impl Head {
         }
         stats
     }
+}
+
+/// Bit by bit where it matters: the sum of a marker of staleness is NaN.
+fn is_same(known: &Histogram, other: &Histogram) -> bool {
+    known.sum.to_bits() == other.sum.to_bits()
+        && Histogram { sum: 0.0, ..known.clone() } == Histogram { sum: 0.0, ..other.clone() }
 }
 
 // A panic while a set is written poisons its lock. What is there is then at

@@ -109,6 +109,10 @@ fn duplicates_and_conflicts_are_known_while_the_samples_are_in_memory() {
     assert_eq!(head.append(at(40), [(a, 1.0)]), counts(1, 0, 0));
     assert_eq!(head.append_histogram(a, at(35), histogram(3.0)), counts(1, 0, 0));
     assert_eq!(head.append(at(35), [(a, 7.0)]), counts(0, 0, 1));
+    let stale =
+        || Arc::new(Histogram { sum: f64::from_bits(lm_model::STALE_NAN_BITS), ..Histogram::default() });
+    assert_eq!(head.append_histogram(a, at(50), stale()), counts(1, 0, 0));
+    assert_eq!(head.append_histogram(a, at(50), stale()), counts(0, 1, 0));
 }
 
 #[test]

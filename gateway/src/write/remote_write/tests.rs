@@ -53,14 +53,14 @@ impl World {
 
     /// Samples as the collector reads them, and what was refused.
     fn write(&mut self, message: &[u8]) -> Result<(Vec<String>, RefusedSeries), Broken> {
-        let mut drafts = Drafts::new(&mut self.table);
+        let mut drafts = Drafts::new(&mut self.table, &mut self.encoder);
         let (mut refused, mut metadata) = (RefusedSeries::default(), Vec::new());
         if let Err(broken) = read(message, &self.hash, &mut drafts, &mut refused, &mut metadata) {
             drafts.abandon();
             return Err(broken);
         }
         let mut shown = Vec::new();
-        for batch in drafts.finish(&mut self.encoder).unwrap() {
+        for batch in drafts.finish().unwrap() {
             let header = &batch.header;
             let decoded = decode_body(header, &batch.body, &DecodeLimits::WRITER).unwrap();
             let epoch = header.dictionary_epoch as usize;
@@ -68,7 +68,17 @@ impl World {
             let dictionary = &mut self.dictionaries[epoch];
             assert_eq!(dictionary.len(), header.dictionary_length as usize, "no gap, nothing twice");
             dictionary.extend(decoded.new_entries);
-            let Body::Samples(columns) = decoded.body else { panic!("not samples") };
+            let columns = match decoded.body {
+                Body::Samples(columns) => columns,
+                Body::Histograms(columns) => {
+                    for (reference, histogram) in columns.references.iter().zip(&columns.values) {
+                        let labels = &dictionary[*reference as usize];
+                        shown.push(format!("{labels} histogram of {}", histogram.count));
+                    }
+                    continue;
+                }
+                other => panic!("not samples: {other:?}"),
+            };
             let mut at = 0;
             for (time, length) in columns.times.iter().zip(&columns.lengths) {
                 for index in at..at + *length as usize {
@@ -131,6 +141,31 @@ fn a_series_that_makes_no_sense_is_refused_and_the_others_are_not() {
 }
 
 #[test]
+fn histograms_stand_beside_samples_and_fill_batches_of_their_own() {
+    let mut world = World::new();
+    let histogram = |count: u8| field(4, &[1 << 3, count]);
+    let message = [
+        series_of(&[label("__name__", "h"), histogram(1), histogram(2)]),
+        series_of(&[label("__name__", "s"), sample_of(1, 1.0)]),
+        // A schema that there is not.
+        series_of(&[label("__name__", "bad"), field(4, &[4 << 3, 18])]),
+    ];
+    let (shown, refused) = world.write(&message.concat()).unwrap();
+    let expected = [
+        r#"{__name__="s"} 0.001 3ff0000000000000"#,
+        r#"{__name__="h"} histogram of 1"#,
+        r#"{__name__="h"} histogram of 2"#,
+    ];
+    assert_eq!(shown, expected);
+    assert!(matches!(refused, RefusedSeries { samples: 1, first: Some(BadSeries::NativeHistogram(_)) }));
+    assert_eq!(world.dictionaries[0].len(), 2, "a series without anything good is not begun");
+    // More than one batch may hold.
+    let many: Vec<_> =
+        [label("__name__", "h")].into_iter().chain((0..40_000).map(|_| histogram(1))).collect();
+    assert_eq!(world.write(&series_of(&many)).unwrap().0.len(), 40_000);
+}
+
+#[test]
 fn nothing_stays_of_a_message_that_breaks_off() {
     let mut world = World::new();
     let good = series_of(&[label("__name__", "good"), sample_of(1, 1.0)]);
@@ -153,8 +188,9 @@ fn what_metrics_mean_is_read() {
         &[vec![1 << 3, 1], field(2, b"requests_total"), field(4, b"All requests."), field(5, b"")].concat(),
     );
     let mut table = SeriesTable::new(1, 10, Instant::now());
+    let mut encoder = Encoder::new().unwrap();
     let (mut refused, mut metadata) = (RefusedSeries::default(), Vec::new());
-    let mut drafts = Drafts::new(&mut table);
+    let mut drafts = Drafts::new(&mut table, &mut encoder);
     read(&message, &SeriesHash::new(), &mut drafts, &mut refused, &mut metadata).unwrap();
     let expected = MetricText {
         name: "requests_total".to_owned(),
