@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lm_model::{Labels, METRIC_NAME};
+use lm_model::Labels;
 
 use crate::annotations::Note;
 use crate::answer::Point;
@@ -11,6 +11,7 @@ use crate::call::{RangeCall, note_quantiles};
 use crate::engine::Error;
 use crate::eval::Evaluator;
 use crate::fold;
+use crate::grouping::group_labels;
 use crate::maker::{Make, RowMaker};
 use crate::partial::Fold;
 use crate::rows::{ABSENT, Row, is_present, unite};
@@ -112,22 +113,6 @@ fn group(rows: Vec<Row>, grouping: &Grouping) -> Vec<Group> {
         groups[place].rows.push(row);
     }
     groups
-}
-
-fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
-    match grouping {
-        Grouping::By(names) if names.is_empty() => Labels::empty(),
-        Grouping::By(names) => {
-            let mut builder = labels.to_builder();
-            builder.retain(|name| names.iter().any(|kept| kept == name));
-            builder.build()
-        }
-        Grouping::Without(names) => {
-            let mut builder = labels.to_builder();
-            builder.retain(|name| name != METRIC_NAME && !names.iter().any(|dropped| dropped == name));
-            builder.build()
-        }
-    }
 }
 
 fn folded(

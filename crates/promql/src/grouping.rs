@@ -88,7 +88,8 @@ fn is_dropped(name: &str, names: &[String]) -> bool {
     name == METRIC_NAME || names.iter().any(|dropped| dropped == name)
 }
 
-fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
+/// The labels of the group that a series with `labels` belongs to.
+pub(crate) fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
     match grouping {
         Grouping::By(names) if names.is_empty() => Labels::empty(),
         Grouping::By(names) => {
